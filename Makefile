@@ -1,0 +1,45 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup forest test test-hosts check bench lock
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTHON ?= python3
+READY := $(VENV)/.ready
+FOREST ?= demo
+
+help:  ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## Prepare .venv: everything pinned, nothing outside this folder
+
+$(READY): pyproject.toml requirements.lock requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Morpheus needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "The venv module is missing; on Debian: apt install python3-venv"; exit 1; }
+	@echo "Setting up $(VENV) (about a minute the first time) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PY) -m compileall -q morpheus blocks tasks flows deployments
+	@touch $@
+
+forest: $(READY)  ## Plant a three-node forest on this machine and show it (FOREST=name, default demo)
+	@$(VENV)/bin/morpheus plant local medium --name $(FOREST)
+
+test: $(READY)  ## Run the tests that need pip packages alone
+	@$(PY) -m pytest -m "not root"
+
+test-hosts: $(READY)  ## Run the tests that need root on Linux
+	@test "$$(id -u)" = 0 || { echo "make test-hosts needs root: it mounts small file systems"; exit 1; }
+	@$(PY) -m pytest -m root
+
+check: $(READY)  ## Lint, format, types, architecture
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-cache
+
+bench: $(READY)  ## Run every benchmark
+	@$(PY) -m benchmarks
+
+lock: $(READY)  ## Pin the newest allowed versions again (needs the network)
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml -o requirements.lock
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock

@@ -1,0 +1,1 @@
+"""What an operator stores in Prefect: access to clouds and registries, by slug."""

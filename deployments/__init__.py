@@ -1,0 +1,1 @@
+"""Registering flows, blocks, the work pool and automations with a Prefect server."""

@@ -1,0 +1,1 @@
+"""The stories: plant, tear down, check."""

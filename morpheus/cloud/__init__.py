@@ -1,0 +1,84 @@
+"""Where machines come from: the port that flows create, list and delete servers through."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from morpheus.forest import NOTHING
+from morpheus.machine import Machine, StoreState
+
+MANAGED_BY = "morpheus"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A server to be: its name, and whose it is. ``siblings`` is how many nodes the forest has with it."""
+
+    name: str
+    forest: str
+    registry_id: str
+    run: str
+    siblings: int = 1
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What tells ours from everybody else's, set in the create call itself."""
+        return {
+            "managed-by": MANAGED_BY,
+            "registry-id": self.registry_id,
+            "forest-id": self.forest,
+            "node-id": self.name,
+            "run-id": self.run,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that exists. ``metadata`` is what its node's record is to hold."""
+
+    name: str
+    ip: str
+    labels: Mapping[str, str]
+    metadata: Mapping[str, str] = NOTHING
+
+    @property
+    def run(self) -> str:
+        return self.labels.get("run-id", "")
+
+
+class Cloud(Protocol):
+    """Creates, lists and deletes servers. Every act is *ensure* or *absent*, so that it may be repeated.
+
+    Only servers whose registry-id is the one given are ever listed, adopted or deleted.
+    """
+
+    @property
+    def provider(self) -> str:
+        """The provider's name as the registry records it."""
+
+    @property
+    def location(self) -> str:
+        """The first configured location; empty where there is but one."""
+
+    @property
+    def margin(self) -> float:
+        """Seconds after which a call that was given up can no longer take effect."""
+
+    def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
+        """Return our servers of *forest*, in the order of their names."""
+
+    def ensure_server(self, order: Order) -> Server:
+        """Return the server of that name, adopted or created, switched on and with an address.
+
+        Raises:
+            RefusedError: the name is taken by a server that is not ours.
+        """
+
+    def delete_server(self, registry_id: str, name: str) -> None:
+        """Return when no server of ours has that name any more."""
+
+    def machine(self, server: Server) -> Machine:
+        """Return the way onto *server*."""
+
+    def store(self, server: Server) -> StoreState:
+        """Return what stands in the place of the JetStream store of *server*."""

@@ -1,0 +1,199 @@
+"""A cloud on this machine: each server is a folder, its programs are processes. No Docker, no root.
+
+``<data>/forests/<forest>/<node>/`` holds everything of a node; ``server.json`` in it is written last when
+it is made and goes first when it is deleted, so a server exists or does not. Other hosts that share the
+folder neither see nor touch what is ours.
+"""
+
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from morpheus import host
+from morpheus.cloud import Order, Server
+from morpheus.errors import MachineError, RefusedError, StoreBusyError
+from morpheus.forest import Ports
+from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state
+from morpheus.machine.limits import limits_for
+from morpheus.machine.local import LocalMachine, free_bytes, is_free, layout
+
+log = logging.getLogger("morpheus.cloud")
+
+ADDRESS = "127.0.0.1"
+LOCK_TIMEOUT = 30.0  # seconds
+PORT_CHOICES = 1500  # from 4222, 6222 and 8222 upwards
+
+
+class LocalCloud:
+    """Servers of this machine below the folder *root*."""
+
+    provider = "local"
+    location = ""
+    margin = 5.0  # a process that was told to start has started by then
+
+    def __init__(self, root: Path) -> None:
+        self._root = root / "forests"
+
+    def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
+        servers = (_read(path.parent) for path in sorted(self._root.glob(f"{forest}/*/server.json")))
+        return [server for server in servers if server and _is_ours(server, registry_id)]
+
+    def ensure_server(self, order: Order) -> Server:
+        folder = self._folder(order.name)
+        with self._lock():
+            known = _read(folder)
+            if known is None:
+                return self._create(order, folder)
+            if not _is_ours(known, order.registry_id):
+                raise RefusedError(
+                    f"The folder {folder} belongs to another registry (or another machine): choose another "
+                    "name, or remove the folder when nothing in it is needed."
+                )
+            return self._with_free_ports(known, folder)
+
+    def delete_server(self, registry_id: str, name: str) -> None:
+        folder = self._folder(name)
+        server = _read(folder)
+        if server is None:
+            self._clear(folder)
+            return
+        if not _is_ours(server, registry_id):
+            raise RefusedError(f"The folder {folder} belongs to another registry; it was not touched.")
+        self._clear(folder)
+
+    def machine(self, server: Server) -> LocalMachine:
+        return LocalMachine(server.name, self._folder(server.name))
+
+    def store(self, server: Server) -> StoreState:
+        folder = self._folder(server.name)
+        return store_state(self.machine(server), was_started=processes.was_started(folder, NATS))
+
+    def _folder(self, name: str) -> Path:
+        forest = name.rpartition("-node-")[0]
+        return self._root / forest / name
+
+    def _create(self, order: Order, folder: Path) -> Server:
+        self._clear(folder)  # what an interrupted creation or deletion left
+        limits = limits_for(psutil.virtual_memory().total, free_bytes(self._root), order.siblings)
+        if limits.lowered:
+            log.warning(
+                "%s: JetStream gets %d MiB of memory and %d MiB of disk, less than the default: that is what "
+                "fits on this machine",
+                *(order.name, limits.memory // 2**20, limits.file // 2**20),
+            )
+        metadata = {
+            **_port_fields(self._choose_ports()),
+            "jetstream_memory": str(limits.memory),
+            "jetstream_file": str(limits.file),
+            "host": host.host_id(),
+        }
+        server = Server(order.name, ADDRESS, order.labels, metadata)
+        machine = self.machine(server)
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        machine.put(layout(folder).marker, store_marker(order.forest, order.name, created))
+        _write(machine, server)
+        return server
+
+    def _with_free_ports(self, server: Server, folder: Path) -> Server:
+        """*server*, moved to other ports when another program took one of its own while it did not run."""
+        ports = _ports(server)
+        if processes.find(folder, NATS) or _all_free(ports):
+            return server
+        chosen = self._choose_ports()
+        log.warning("%s moves to port %d: another program has %d", server.name, chosen.client, ports.client)
+        moved = replace(server, metadata={**server.metadata, **_port_fields(chosen)})
+        _write(self.machine(server), moved)
+        return moved
+
+    def _choose_ports(self) -> Ports:
+        """The next ports that no program has and no other local node may come back to."""
+        promised = {_ports(server).client for server in self._everybody()}
+        for offset in range(PORT_CHOICES):
+            standard = Ports()
+            ports = Ports(standard.client + offset, standard.cluster + offset, standard.monitor + offset)
+            if ports.client not in promised and _all_free(ports):
+                return ports
+        raise MachineError(
+            f"No free ports are left above 4222, 6222 and 8222 (tried {PORT_CHOICES} of each)."
+        )
+
+    def _everybody(self) -> Iterator[Server]:
+        for path in self._root.glob("*/*/server.json"):
+            if server := _read(path.parent):
+                yield server
+
+    def _clear(self, folder: Path) -> None:
+        machine = LocalMachine(folder.name, folder)
+        for program in (WORKLOAD, NATS):
+            machine.stop(program)
+        with contextlib.suppress(FileNotFoundError), _translated(f"remove {folder}"):
+            (folder / "server.json").unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        with contextlib.suppress(OSError):  # its last node was this one, or it was not
+            folder.parent.rmdir()
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One at a time chooses ports, whichever forest it plants."""
+        import filelock  # noqa: PLC0415  # reading commands never need it
+
+        with _translated(f"use {self._root}"):
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = filelock.FileLock(self._root / ".lock", timeout=LOCK_TIMEOUT, poll_interval=0.005)
+        try:
+            with lock:
+                yield
+        except filelock.Timeout as error:
+            raise StoreBusyError(
+                f"Another program held the lock {lock.lock_file} for {LOCK_TIMEOUT:.0f} s; try again."
+            ) from error
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise MachineError(f"Cannot {what}: {error.strerror or error}.") from error
+
+
+def _is_ours(server: Server, registry_id: str) -> bool:
+    return server.labels.get("registry-id") == registry_id and server.metadata.get("host") == host.host_id()
+
+
+def _ports(server: Server) -> Ports:
+    fields = server.metadata
+    return Ports(int(fields["client_port"]), int(fields["cluster_port"]), int(fields["monitor_port"]))
+
+
+def _port_fields(ports: Ports) -> Mapping[str, str]:
+    return {
+        "client_port": str(ports.client),
+        "cluster_port": str(ports.cluster),
+        "monitor_port": str(ports.monitor),
+    }
+
+
+def _all_free(ports: Ports) -> bool:
+    return all(is_free(port) for port in (ports.client, ports.cluster, ports.monitor))
+
+
+def _write(machine: LocalMachine, server: Server) -> None:
+    content = {"name": server.name, "labels": dict(server.labels), "metadata": dict(server.metadata)}
+    machine.put(str(machine.folder / "server.json"), json.dumps(content, indent=2).encode())
+
+
+def _read(folder: Path) -> Server | None:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError, KeyError):
+        raw = json.loads((folder / "server.json").read_text())
+        return Server(raw["name"], ADDRESS, raw["labels"], raw["metadata"])
+    return None

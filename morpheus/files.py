@@ -1,0 +1,51 @@
+"""Writing a file whole or not at all, for this user's eyes only unless told otherwise."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+NEW = ".new"  # how the names of files under way end
+
+
+def replace_file(
+    path: Path, content: bytes, *, mode: int = 0o600, before: Callable[[], None] | None = None
+) -> None:
+    """Make *path* hold *content*, durably; readers see the old file or the new one.
+
+    *before* is called when nothing but the rename is left to do.
+
+    Raises:
+        OSError: it could not be written; *path* is as it was, and nothing is left beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=NEW, dir=path.parent)
+    new = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if before:
+            before()
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def clear_unfinished(path: Path) -> None:
+    """Remove what writers of *path* that were killed left; only for who knows that nobody writes now."""
+    for new in path.parent.glob(f".{path.name}.*{NEW}"):
+        new.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename in *folder* survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,182 @@
+"""Forests, nodes and leases: what they are, independent of where they run or are recorded."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from morpheus.errors import InvalidInputError
+
+MAX_NAME = 50  # a node's name, "<forest>-node-<k>", must stay a DNS label of at most 63 characters
+MAX_NODES = 100
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_NODE = re.compile(r"(?P<forest>.+)-node-(?P<number>[1-9][0-9]*)")
+
+
+class Status(StrEnum):
+    """Where a forest or a node stands; other programs may write other words."""
+
+    PROVISIONING = "provisioning"
+    ACTIVE = "active"
+    GROWING = "growing"
+    DELETING = "deleting"
+
+
+class Size(StrEnum):
+    """The sizes a person chooses from; anything else is recorded as custom."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+
+    @property
+    def nodes(self) -> int:
+        return {Size.SMALL: 1, Size.MEDIUM: 3, Size.LARGE: 5}[self]
+
+
+def size_word(nodes: int) -> str:
+    """The word the registry records for *nodes* nodes: small, medium, large or custom."""
+    return next((size.value for size in Size if size.nodes == nodes), "custom")
+
+
+def check_name(name: str) -> str:
+    """Return *name* when it can name a forest (a DNS label of at most 50 characters)."""
+    if len(name) > MAX_NAME or not _LABEL.fullmatch(name):
+        raise InvalidInputError(
+            f"{name!r} cannot name a forest: use 1 to {MAX_NAME} lower-case letters, digits and dashes, "
+            "with a letter or digit at both ends, for example quiet-oak."
+        )
+    return name
+
+
+def check_count(nodes: int) -> int:
+    """Return *nodes* when a forest can have that many."""
+    if not 1 <= nodes <= MAX_NODES:
+        raise InvalidInputError(f"A forest has 1 to {MAX_NODES} nodes, not {nodes}; 1, 3 or 5 suit most.")
+    if nodes == 2:  # noqa: PLR2004  # the one size that is worse than its smaller neighbour
+        raise InvalidInputError(
+            "Two nodes are worse than one: each of them is needed for a majority, so neither may fail. "
+            "Use 1 or 3."
+        )
+    return nodes
+
+
+def size_warning(nodes: int) -> str | None:
+    """A sentence for sizes that work but buy nothing, else None."""
+    if nodes % 2:
+        return None
+    return f"{nodes} nodes survive no more failures than {nodes - 1}: an odd number is the better choice."
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The TCP ports of one node: clients, routes between nodes, monitoring."""
+
+    client: int = 4222
+    cluster: int = 6222
+    monitor: int = 8222
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine of a forest and the NATS server on it. Its name is its identity, for ever.
+
+    ``ip`` is None until the machine has an address. ``metadata`` maps strings to strings.
+    ``extra`` is the node's object as it was read, so that other writers' fields survive.
+    """
+
+    name: str
+    ip: str | None = None
+    status: str = Status.PROVISIONING
+    role: str = "node"
+    created_at: datetime | None = None
+    run: str | None = None
+    metadata: Mapping[str, str] = NOTHING
+    extra: Mapping[str, Any] = field(default=NOTHING, compare=False, repr=False)
+
+    @property
+    def number(self) -> int:
+        """The k of ``<forest>-node-<k>``; 0 for a name of another form."""
+        match = _NODE.fullmatch(self.name)
+        return int(match["number"]) if match else 0
+
+    @property
+    def label(self) -> str:
+        """The short name that tables show."""
+        return f"node-{self.number}" if self.number else self.name
+
+    @property
+    def ports(self) -> Ports:
+        """Where the node listens; the standard ports unless its metadata says otherwise."""
+        fixed = Ports()
+        read = {kind: self.metadata.get(f"{kind}_port", "") for kind in ("client", "cluster", "monitor")}
+        return replace(fixed, **{kind: int(text) for kind, text in read.items() if text.isdigit()})
+
+    @property
+    def leaving(self) -> bool:
+        return self.status == Status.DELETING
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right of one run to change a forest until it expires.
+
+    ``process`` says which process of which boot of which machine holds it ({} when unknown).
+    """
+
+    operation: str
+    run: str
+    holder: str
+    started: datetime
+    expires: datetime
+    process: Mapping[str, Any] = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """A NATS cluster and the program that uses it.
+
+    ``nodes`` holds every node that is reserved, alive or leaving; ``used_numbers`` every k ever given
+    away, so that none is given twice. ``extra`` is the forest's object as it was read.
+    """
+
+    name: str
+    provider: str = ""
+    location: str = ""
+    size: str = ""
+    status: str = Status.ACTIVE
+    created_at: datetime | None = None
+    registry_url: str = ""
+    last_expansion: datetime | None = None
+    run: str | None = None
+    nodes: tuple[Node, ...] = ()
+    used_numbers: tuple[int, ...] = ()
+    lease: Lease | None = None
+    extra: Mapping[str, Any] = field(default=NOTHING, compare=False, repr=False)
+
+    @property
+    def staying(self) -> tuple[Node, ...]:
+        """The nodes that are meant to live."""
+        return tuple(node for node in self.nodes if not node.leaving)
+
+    def node(self, name: str) -> Node:
+        return next(node for node in self.nodes if node.name == name)
+
+    def fresh_names(self, count: int) -> tuple[str, ...]:
+        """The next *count* names that this forest has never given to a node."""
+        last = max((*self.used_numbers, *(node.number for node in self.nodes)), default=0)
+        return tuple(f"{self.name}-node-{last + k}" for k in range(1, count + 1))
+
+    def with_nodes(self, *changed: Node) -> "Forest":
+        """This forest with *changed* in the place of the nodes of the same names, or after them."""
+        by_name = {node.name: node for node in self.nodes} | {node.name: node for node in changed}
+        numbers = {*self.used_numbers, *(node.number for node in by_name.values() if node.number)}
+        return replace(self, nodes=tuple(by_name.values()), used_numbers=tuple(sorted(numbers)))
+
+    def without(self, *names: str) -> "Forest":
+        return replace(self, nodes=tuple(node for node in self.nodes if node.name not in names))

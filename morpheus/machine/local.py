@@ -1,0 +1,161 @@
+"""A machine that is a folder of this one: its files stand in it, its programs are processes of ours."""
+
+import contextlib
+import errno
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from morpheus.errors import MachineError, PortTakenError
+from morpheus.files import replace_file
+from morpheus.machine import Layout, Program, processes
+
+LISTEN_TIMEOUT = 10.0  # seconds for a program to take its ports
+
+
+def layout(folder: Path) -> Layout:
+    return Layout(
+        config=str(folder / "nats.conf"),
+        cluster=str(folder / "cluster.conf"),
+        store=str(folder / "store"),
+        log=str(folder / "nats.log"),
+    )
+
+
+class LocalMachine:
+    """The machine of one local node; paths given to it are absolute and lie in its folder."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self._name, self._folder = name, folder
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    @property
+    def layout(self) -> Layout:
+        return layout(self._folder)
+
+    def put(self, path: str, content: bytes, *, mode: int = 0o600) -> bool:
+        file = Path(path)
+        with _translated(f"write {path}"):
+            if self.read(path) == content and file.stat().st_mode & 0o777 == mode:
+                return False
+            replace_file(file, content, mode=mode)
+        return True
+
+    def read(self, path: str) -> bytes | None:
+        with _translated(f"read {path}"):
+            try:
+                return Path(path).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def run(self, *argv: str, timeout: float = 30.0) -> str:
+        try:
+            done = subprocess.run(
+                argv,
+                cwd=self._folder,
+                capture_output=True,
+                timeout=timeout,
+                check=True,
+                stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise MachineError(f"{argv[0]} on {self._name} did not end within {timeout:.0f} s.") from error
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.decode(errors="replace").strip()[-400:]
+            raise MachineError(f"{argv[0]} on {self._name} ended with {error.returncode}: {said}") from error
+        except OSError as error:
+            raise MachineError(f"Cannot run {argv[0]} on {self._name}: {error.strerror}.") from error
+        return done.stdout.decode(errors="replace")
+
+    def start(self, program: Program) -> None:
+        with _translated(f"start {program.name} of {self._name}"):
+            process = processes.start(self._folder, program)
+        if program.ports:
+            self._wait_listening(program, process)
+
+    def _wait_listening(self, program: Program, process: psutil.Process) -> None:
+        """Wait until the program has its ports, after which it can no longer fail to get them.
+
+        One that needs longer (a large store to read) is left to those who wait for it to be ready.
+        """
+        wanted = set(program.ports)
+        deadline = time.monotonic() + LISTEN_TIMEOUT
+        while time.monotonic() < deadline:
+            if not processes.is_running(process):
+                raise self._ended(program)
+            with contextlib.suppress(psutil.Error):
+                sockets = process.net_connections("tcp")
+                if wanted <= {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}:
+                    return
+            time.sleep(0.01)
+
+    def _ended(self, program: Program) -> PortTakenError | MachineError:
+        said = self.last_words(program.name)
+        if "address already in use" in said:
+            return PortTakenError(f"A port of {self._name} was taken by another program; choose again.")
+        return MachineError(
+            f"{program.name} of {self._name} ended at once; its log in {self._folder}: {said}"
+        )
+
+    def last_words(self, name: str) -> str:
+        """The end of what the program wrote to its log and its output, in one line."""
+        files = [self._folder / f"{name}.out", self._folder / f"{name}.log"]
+        tails = [file.read_text(errors="replace")[-600:] for file in files if file.exists()]
+        return " | ".join(line for tail in tails for line in tail.splitlines()[-3:]) or "it said nothing"
+
+    def reload(self, name: str) -> None:
+        process = processes.find(self._folder, name)
+        if process:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGHUP)
+
+    def stop(self, name: str) -> None:
+        processes.stop(self._folder, name)
+
+    def pid(self, name: str) -> int | None:
+        process = processes.find(self._folder, name)
+        return process.pid if process else None
+
+    @contextlib.contextmanager
+    def forward(self, port: int) -> Iterator[tuple[str, int]]:
+        yield ("127.0.0.1", port)
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(f"Cannot {what}: {error.strerror or error}.") from error
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes free for this user where *path* is or will be."""
+    there = next(each for each in (path, *path.parents) if each.exists())
+    return shutil.disk_usage(there).free
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on *port* of this machine's loopback, under either protocol."""
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # no IPv6 here
+                    return False
+    return True

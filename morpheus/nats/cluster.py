@@ -1,0 +1,93 @@
+"""Is it formed? A verdict from readings alone; and the proof, a message through the cluster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from morpheus.nats.monitor import MetaGroup, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Formation:
+    """Whether a forest's servers form what they are meant to form, and if not, why.
+
+    ``states`` says for each expected server in one word or a few how it stands.
+    """
+
+    formed: bool
+    reason: str
+    states: Mapping[str, str]
+    leader: str = ""
+
+    @property
+    def current(self) -> int:
+        """How many of the expected servers are current."""
+        return sum(state == CURRENT for state in self.states.values())
+
+
+CURRENT = "current"
+
+
+def judge(readings: Mapping[str, Reading]) -> Formation:
+    """The verdict over the readings of all expected servers, by their names.
+
+    One server alone has to be healthy. Of several the meta leader is asked, nobody else knows: its group
+    has exactly the expected members, each of them current; and each server says that it is healthy.
+    """
+    if len(readings) == 1:
+        return _judge_alone(*next(iter(readings.items())))
+    leader = next((each for each in readings.values() if each.reachable and each.leads), None)
+    view = leader.meta if leader else None
+    states = {name: _state(name, reading, view) for name, reading in readings.items()}
+    name = leader.server if leader else ""
+    if leader is None or view is None:
+        return Formation(False, "no server leads the meta group yet", states)
+    members = {view.leader, *(replica.name for replica in view.replicas)}
+    expected = set(readings)
+    if members != expected or view.size != len(expected):
+        return Formation(False, _difference(members, expected, view.size), states, name)
+    missing = [f"{server} is {state}" for server, state in states.items() if state != CURRENT]
+    if missing:
+        return Formation(False, "; ".join(missing), states, name)
+    return Formation(True, f"{len(states)} of {len(states)} current, led by {name}", states, name)
+
+
+def _judge_alone(name: str, reading: Reading) -> Formation:
+    state = CURRENT if reading.reachable and reading.health == "ok" else _unwell(name, reading)
+    if state == CURRENT and reading.server != name:
+        state = f"somebody else ({reading.server})"
+    if state == CURRENT:
+        return Formation(True, "1 of 1 current", {name: state}, name)
+    return Formation(False, f"{name} is {state}", {name: state})
+
+
+def _state(name: str, reading: Reading, view: MetaGroup | None) -> str:
+    if not reading.reachable or reading.health != "ok":
+        return _unwell(name, reading)
+    if reading.server != name:
+        return f"somebody else ({reading.server})"
+    if view is None:
+        return "without a meta leader"
+    if name == view.leader:
+        return CURRENT
+    replica = next((each for each in view.replicas if each.name == name), None)
+    if replica is None:
+        return "not in the cluster"
+    return CURRENT if replica.healthy else "not current"
+
+
+def _unwell(name: str, reading: Reading) -> str:
+    if reading.error:
+        return f"unreachable ({reading.error})"
+    if reading.server != name:
+        return f"somebody else ({reading.server})"
+    return f"unhealthy ({reading.health})"
+
+
+def _difference(members: set[str], expected: set[str], size: int) -> str:
+    absent, strange = sorted(expected - members), sorted(members - expected)
+    parts = []
+    if absent:
+        parts.append(f"not in the cluster yet: {', '.join(absent)}")
+    if strange:
+        parts.append(f"in the cluster although not of this forest: {', '.join(strange)}")
+    return "; ".join(parts) or f"the cluster counts {size} members instead of {len(expected)}"

@@ -1,0 +1,85 @@
+"""The configuration of one NATS server, rendered from what is known of its forest."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from morpheus.forest import Forest, Node
+from morpheus.machine import NATS, Layout, Program
+from morpheus.machine.limits import Limits
+from morpheus.nats.access import Access
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The two files of a node: what is its own, and what changes with the forest."""
+
+    nats: str
+    cluster: str
+
+
+def limits_of(node: Node) -> Limits:
+    """The limits that were recorded when the node was made."""
+    fixed = Limits()
+    return Limits(
+        memory=int(node.metadata.get("jetstream_memory", fixed.memory)),
+        file=int(node.metadata.get("jetstream_file", fixed.file)),
+    )
+
+
+def authority(ip: str, port: int) -> str:
+    """``ip:port`` as addresses write it: IPv6 in brackets."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def client_url(node: Node) -> str:
+    return f"nats://{authority(node.ip or '127.0.0.1', node.ports.client)}"
+
+
+def is_standalone(forest: Forest) -> bool:
+    """One node makes no cluster."""
+    return len(forest.staying) == 1 and len(forest.nodes) == 1
+
+
+def routes(nodes: Sequence[Node], password: str) -> tuple[str, ...]:
+    """One route to each node that has an address; the server finds itself among them and skips it."""
+    return tuple(
+        f"nats://route:{password}@{authority(node.ip, node.ports.cluster)}" for node in nodes if node.ip
+    )
+
+
+def render(forest: Forest, node: Node, layout: Layout, access: Access, *, listen: str) -> Configuration:
+    """The configuration of *node*, which listens on the address *listen*."""
+    import jinja2  # noqa: PLC0415  # reading commands never need it
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("morpheus.nats", "."),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701  # this is no HTML; quote() guards every string
+        keep_trailing_newline=True,
+    )
+    environment.filters["quote"] = json.dumps  # NATS reads JSON strings
+    facts = {
+        "forest": forest.name,
+        "node": node.name,
+        "host": listen,
+        "ports": node.ports,
+        "store": layout.store,
+        "log": layout.log,
+        "limits": limits_of(node),
+        "standalone": is_standalone(forest),
+        "app_key": access.app_key,
+        "system_key": access.system_key,
+        "route_password": access.route_password,
+        "routes": routes(forest.staying, access.route_password),
+    }
+    return Configuration(
+        nats=environment.get_template("nats.conf.j2").render(facts),
+        cluster=environment.get_template("cluster.conf.j2").render(facts),
+    )
+
+
+def server_program(binary: str, node: Node, layout: Layout, *, standalone: bool) -> Program:
+    """The NATS server of *node* as a program of its machine."""
+    ports = (node.ports.client, node.ports.monitor, *(() if standalone else (node.ports.cluster,)))
+    return Program(NATS, (binary, "-c", layout.config), ports=ports)

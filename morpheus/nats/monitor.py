@@ -1,0 +1,135 @@
+"""What one NATS server says of itself on its monitoring port: /varz, /jsz and /healthz as one Reading.
+
+Field names and their traps (a follower's view of the other followers is meaningless, a survivor names a
+dead leader for seconds) are those of NATS 2.15; servers from 2.10 on answer the same.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from morpheus.nats.config import authority
+
+TIMEOUT = 2.0  # seconds for one answer
+FRESH = 10e9  # nanoseconds: a replica not heard of for longer counts as away
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A peer of the meta group as the leader sees it; ``active`` is nanoseconds since last heard of."""
+
+    name: str
+    current: bool
+    active: int = 0
+    offline: bool = False
+
+    @property
+    def healthy(self) -> bool:
+        return self.current and not self.offline and self.active < FRESH
+
+
+@dataclass(frozen=True, slots=True)
+class MetaGroup:
+    """The JetStream meta group as one server sees it; only the leader's view means anything."""
+
+    leader: str
+    size: int
+    replicas: tuple[Replica, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one server said. ``error`` says why it said nothing; then the other fields are empty.
+
+    ``cpu`` is percent of one core, averaged by the server over about a second; memory and storage are
+    bytes; ``health`` is "ok" or the server's own words.
+    """
+
+    error: str = ""
+    server: str = ""
+    version: str = ""
+    health: str = ""
+    cpu: float = 0.0
+    cores: int = 1
+    memory: int = 0
+    connections: int = 0
+    messages_in: int = 0
+    messages_out: int = 0
+    slow_consumers: int = 0
+    storage: int = 0
+    max_storage: int = 0
+    js_memory: int = 0
+    max_js_memory: int = 0
+    streams: int = 0
+    meta: MetaGroup | None = field(default=None)
+
+    @property
+    def reachable(self) -> bool:
+        return not self.error
+
+    @property
+    def leads(self) -> bool:
+        return self.meta is not None and self.meta.leader == self.server
+
+
+async def read(host: str, port: int, *, timeout: float = TIMEOUT) -> Reading:  # noqa: ASYNC109  # of each answer
+    """Ask one server; every fault becomes the reading's ``error``."""
+    import httpx  # noqa: PLC0415  # list never needs it
+
+    try:
+        base = f"http://{authority(host, port)}"
+        async with httpx.AsyncClient(base_url=base, timeout=timeout, trust_env=False) as client:
+            varz, jsz, healthz = await asyncio.gather(
+                client.get("/varz"), client.get("/jsz"), client.get("/healthz")
+            )
+            return _reading(varz.json(), jsz.json(), healthz.json())
+    except httpx.TimeoutException:
+        return Reading(error=f"no answer within {timeout:g} s")
+    except httpx.ConnectError:
+        return Reading(error="nothing answers on its monitoring port")
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        return Reading(error=f"its answer cannot be read ({type(error).__name__}: {error})")
+
+
+def read_all(addresses: Sequence[tuple[str, int]], *, timeout: float = TIMEOUT) -> list[Reading]:
+    """Ask all servers at once; the readings come in the order of *addresses*."""
+
+    async def ask() -> list[Reading]:
+        return list(await asyncio.gather(*(read(host, port, timeout=timeout) for host, port in addresses)))
+
+    return asyncio.run(ask())
+
+
+def _reading(varz: Mapping[str, Any], jsz: Mapping[str, Any], healthz: Mapping[str, Any]) -> Reading:
+    limits = jsz.get("config") or {}
+    return Reading(
+        server=varz["server_name"],
+        version=varz["version"],
+        health="ok" if healthz.get("status") == "ok" else str(healthz.get("error") or healthz.get("status")),
+        cpu=float(varz["cpu"]),
+        cores=int(varz["cores"]),
+        memory=int(varz["mem"]),
+        connections=int(varz["connections"]),
+        messages_in=int(varz["in_msgs"]),
+        messages_out=int(varz["out_msgs"]),
+        slow_consumers=int(varz.get("slow_consumers", 0)),
+        storage=int(jsz.get("storage", 0)),
+        max_storage=int(limits.get("max_storage", 0)),
+        js_memory=int(jsz.get("memory", 0)),
+        max_js_memory=int(limits.get("max_memory", 0)),
+        streams=int(jsz.get("streams", 0)),
+        meta=_meta(jsz.get("meta_cluster")),
+    )
+
+
+def _meta(raw: Mapping[str, Any] | None) -> MetaGroup | None:
+    if not raw:
+        return None
+    replicas = tuple(
+        Replica(
+            each["name"], bool(each.get("current")), int(each.get("active", 0)), bool(each.get("offline"))
+        )
+        for each in raw.get("replicas") or ()
+    )
+    return MetaGroup(raw.get("leader", ""), int(raw.get("cluster_size", 0)), replicas)

@@ -1,0 +1,211 @@
+"""What to do, decided from what is wanted, recorded and seen; nothing is done here.
+
+The same functions serve the run and its dry run. A plan stopped after any step and made again from what
+is then recorded and seen ends in the same place: tests/morpheus/test_plan.py stops it everywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from morpheus.errors import RefusedError
+from morpheus.forest import Forest, Node, Status, check_count, check_name, size_word
+from morpheus.machine import StoreState
+
+
+class Verb(StrEnum):
+    """One kind of step, in words that a dry run prints."""
+
+    RESERVE = "reserve the name"
+    RETIRE = "retire"
+    START = "start"
+    REMOVE_PEER = "remove from the cluster"
+    DELETE = "delete"
+    DROP = "drop the record of"
+    REVIVE = "make sure of the machine of"
+    CREATE = "create"
+    RECORD = "record the address of"
+    CONFIGURE = "configure"
+    VERIFY = "verify the cluster of"
+    ACTIVATE = "record as active"
+    FORGET = "forget the forest"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do to one node, or (with a forest's name) to the forest."""
+
+    verb: Verb
+    subject: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What there is under a node's name."""
+
+    store: StoreState = StoreState.GONE
+    running: bool = False
+    server: bool = True  # something that can be deleted
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The forest to be: ``nodes`` None means as many as it has, or *default* for a new one."""
+
+    name: str
+    nodes: int | None
+    provider: str
+    location: str = ""
+    registry_url: str = ""
+    run: str | None = None
+    default: int = 3
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_count(self.default if self.nodes is None else self.nodes)
+
+
+def reserve(forest: Forest | None, wanted: Wanted, now: datetime) -> Forest:
+    """The record with which a plant begins: the old one, or a new one with all names reserved.
+
+    Raises:
+        RefusedError: it is being torn down, has another size, or lives elsewhere.
+    """
+    if forest is None:
+        count = wanted.default if wanted.nodes is None else wanted.nodes
+        born = Forest(
+            wanted.name,
+            provider=wanted.provider,
+            location=wanted.location,
+            size=size_word(count),
+            status=Status.PROVISIONING,
+            created_at=now,
+            registry_url=wanted.registry_url,
+            run=wanted.run,
+        )
+        return born.with_nodes(*(_reserved(name, wanted, now) for name in born.fresh_names(count)))
+    if forest.status == Status.DELETING:
+        raise RefusedError(
+            f"{forest.name} is being torn down: finish that with morpheus teardown {forest.name}, then plant."
+        )
+    if forest.provider and forest.provider != wanted.provider:
+        raise RefusedError(
+            f"{forest.name} is a forest on {forest.provider}, not on {wanted.provider}: choose another name."
+        )
+    count = len(forest.staying)
+    if wanted.nodes is not None and wanted.nodes != count:
+        raise RefusedError(
+            f"{forest.name} has {count} node(s), not {wanted.nodes}: plant heals a forest at its size; "
+            f"to change the size use morpheus grow {forest.name}."
+        )
+    return forest
+
+
+def _reserved(name: str, wanted: Wanted, now: datetime) -> Node:
+    return Node(name, created_at=now, run=wanted.run)
+
+
+def lost(forest: Forest, seen: Mapping[str, Sight]) -> tuple[str, ...]:
+    """The nodes whose store is gone: they are never started again under their old names.
+
+    A node without a recorded address was never started, so it has nothing to lose.
+    """
+    return tuple(
+        node.name
+        for node in forest.staying
+        if node.ip and seen.get(node.name, Sight()).store is StoreState.GONE
+    )
+
+
+def check_majority(forest: Forest, seen: Mapping[str, Sight]) -> None:
+    """Raise RefusedError unless a majority of the recorded nodes still hold their stores."""
+    gone = lost(forest, seen)
+    members = [node.name for node in forest.nodes if node.ip]
+    holders = [node.name for node in forest.staying if node.ip and node.name not in gone]
+    if not gone or 2 * len(holders) > len(members):
+        return
+    if len(members) == 1:
+        raise RefusedError(
+            f"The store of {gone[0]}, the only node of {forest.name}, is gone, and with it every stream. "
+            f"Put its folder back from a copy and plant again, or begin anew: morpheus teardown {forest.name}"
+        )
+    left = f"{', '.join(holders)} still hold their data" if holders else "no node holds data"
+    raise RefusedError(
+        f"{forest.name} lost the stores of {', '.join(gone)}: without a majority of its {len(members)} nodes "
+        f"it cannot be healed safely, so nothing was changed ({left}). Put the folders back from a copy and "
+        f"plant again; docs/recovery.md shows how to rescue the streams of a survivor. "
+        f"To give all of it up: morpheus teardown {forest.name}"
+    )
+
+
+def plan_plant(forest: Forest, seen: Mapping[str, Sight]) -> tuple[Step, ...]:
+    """The steps that make *forest*, as recorded by :func:`reserve`, complete and ready.
+
+    Survivors start before lost peers are removed, and peers are removed before fresh nodes join: so a
+    plant that stops in between leaves a smaller cluster with a majority, never a larger one without.
+
+    Raises:
+        RefusedError: too many stores are gone.
+    """
+    check_majority(forest, seen)
+    gone = lost(forest, seen)
+    fresh = forest.fresh_names(len(gone))
+    leaving = [*(node.name for node in forest.nodes if node.leaving), *gone]
+    unborn = [*(node.name for node in forest.staying if not node.ip), *fresh]
+    survivors = [node.name for node in forest.staying if node.ip and node.name not in gone]
+    stopped = [name for name in survivors if not seen.get(name, Sight()).running]
+    steps = [*_each(Verb.RETIRE, gone), *_each(Verb.RESERVE, fresh)]
+    if leaving:
+        steps += [
+            *_each(Verb.REVIVE, stopped),
+            *_each(Verb.RECORD, stopped),
+            *_each(Verb.CONFIGURE, stopped),
+            *_each(Verb.START, stopped),
+            *_each(Verb.REMOVE_PEER, leaving),
+            *_each(Verb.DELETE, leaving),
+            *_each(Verb.DROP, leaving),
+        ]
+        stopped = []
+    steps += [
+        *_each(Verb.REVIVE, stopped),
+        *_each(Verb.CREATE, unborn),
+        *_each(Verb.RECORD, [*stopped, *unborn]),
+        *_each(Verb.CONFIGURE, [*survivors, *unborn]),
+        *_each(Verb.START, [*stopped, *unborn]),
+        Step(Verb.VERIFY, forest.name),
+        Step(Verb.ACTIVATE, forest.name),
+    ]
+    return tuple(steps)
+
+
+def plan_teardown(forest: Forest | None, name: str, seen: Mapping[str, Sight]) -> tuple[Step, ...]:
+    """The steps that leave nothing of the forest *name*: machines first, the record last.
+
+    ``seen`` may hold servers of ours that no record knows; they go as well.
+    """
+    recorded = [node.name for node in forest.nodes] if forest else []
+    staying = [node.name for node in forest.staying] if forest else []
+    servers = dict.fromkeys([*recorded, *(each for each, sight in seen.items() if sight.server)])
+    return (
+        *_each(Verb.RETIRE, staying),
+        *_each(Verb.DELETE, list(servers)),
+        *([Step(Verb.FORGET, name)] if forest else []),
+    )
+
+
+def _each(verb: Verb, names: list[str] | tuple[str, ...]) -> list[Step]:
+    return [Step(verb, name) for name in names]
+
+
+def subjects(steps: tuple[Step, ...], verb: Verb) -> tuple[str, ...]:
+    """What *verb* is to be done to, in order."""
+    return tuple(dict.fromkeys(step.subject for step in steps if step.verb is verb))
+
+
+def retired(forest: Forest, names: tuple[str, ...]) -> Forest:
+    """*forest* with *names* on their way out: no program routes to them any more."""
+    return forest.with_nodes(*(replace(forest.node(name), status=Status.DELETING) for name in names))

@@ -1,0 +1,191 @@
+"""The registry: one document that every device and scheduler shares, changed by compare-and-set only.
+
+A Store keeps the text and the promise that of two writers one wins and the other is told. The Registry
+above it owns the meaning: the retry on conflict exists here and nowhere else, every write has an id by
+which a lost answer is settled, and a document that must not be trusted is refused.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from morpheus.errors import RegistryBrokenError, RegistryConflictError, TransientError
+from morpheus.forest import Forest
+from morpheus.registry import document as documents
+from morpheus.registry.document import Document
+
+log = logging.getLogger("morpheus.registry")
+
+KEPT_BACKUPS = 20
+UPDATE_TIMEOUT = 60.0  # seconds of losing against other writers before giving up
+LOST_REVISION_GAP = 1000
+
+
+class Snapshot(NamedTuple):
+    """What a store held at one moment; ``text`` and ``version`` are None where nothing is stored yet."""
+
+    text: str | None
+    version: str | None
+    now: datetime
+
+
+class Backup(NamedTuple):
+    """A replaced text; ``where`` is a path or URL that a person can open."""
+
+    where: str
+    text: str
+
+
+class Store(Protocol):
+    """Keeps one text. Between two writers one wins and the other is told, whoever sleeps or dies."""
+
+    @property
+    def url(self) -> str:
+        """Where the text stands, without credentials."""
+
+    def read(self) -> Snapshot:
+        """Return the newest text, never a torn one. ``now`` is the store's time, in UTC."""
+
+    def write(self, text: str, expected: str | None, *, backup: bool) -> str:
+        """Replace the text and return its version, when its version still is *expected* (None: absent).
+
+        The replaced text is kept when *backup* is set, the newest 20 of them.
+
+        Raises:
+            RegistryConflictError: another version stands there; nothing was changed.
+            TransientError: the outcome may be unknown; read to find out.
+        """
+
+    def backups(self) -> Sequence[Backup]:
+        """Return the kept texts, newest first."""
+
+
+Change = Callable[[Document, datetime], Document]
+
+
+class Registry:
+    """The document in a store, read and changed as a whole."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def url(self) -> str:
+        return self._store.url
+
+    def read(self) -> Document:
+        """Return the document; an empty one where none was ever written.
+
+        Raises:
+            RegistryBrokenError: it cannot be read or trusted; names the newest good backup.
+        """
+        return self._load(self._store.read())
+
+    def find(self, name: str) -> Forest | None:
+        return self.read().forests.get(name)
+
+    def now(self) -> datetime:
+        """The store's time: what leases and cooldowns are measured by."""
+        return self._store.read().now
+
+    def update(self, change: Change) -> Document:
+        """Replace the document by ``change(document, now)``, asked again after every lost race.
+
+        *change* must be pure: it may be called many times. What it raises ends the update with nothing
+        written. An unchanged document is not written.
+        """
+        import tenacity  # noqa: PLC0415  # reading commands never need it
+
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((RegistryConflictError, TransientError)),
+            wait=tenacity.wait_random_exponential(multiplier=0.01, max=0.5),
+            stop=tenacity.stop_after_delay(UPDATE_TIMEOUT),
+            reraise=True,
+        )
+        mine: set[str] = set()
+        return attempts(self._update_once, change, mine)
+
+    def _update_once(self, change: Change, mine: set[str]) -> Document:
+        """One read, decision and write; *mine* holds the ids of writes whose answer may have been lost."""
+        snapshot = self._store.read()
+        before = self._load(snapshot)
+        if mine & set(before.writes):
+            return before
+        after = change(before, snapshot.now)
+        if after == before:
+            return before
+        write = uuid.uuid4().hex
+        stamped = replace(
+            after,
+            registry_id=before.registry_id or uuid.uuid4().hex,
+            revision=before.revision + 1,
+            updated_at=snapshot.now,
+            writes=(*before.writes, write)[-documents.REMEMBERED_WRITES :],
+        )
+        mine.add(write)
+        keep = snapshot.text is not None and before.bare() != after.bare()
+        self._store.write(documents.render(stamped), snapshot.version, backup=keep)
+        return stamped
+
+    def _load(self, snapshot: Snapshot) -> Document:
+        if snapshot.text is None:
+            if good := self._newest_good_backup():
+                raise RegistryBrokenError(
+                    f"The registry {self.url} is gone, but {good[0].where} is a good backup of it: "
+                    "copy it back, or remove the backups to begin anew."
+                )
+            return Document()
+        try:
+            return self._restored(documents.parse(snapshot.text))
+        except RegistryBrokenError as error:
+            good = self._newest_good_backup()
+            hint = f"the newest good backup is {good[0].where}" if good else "there is no good backup"
+            raise RegistryBrokenError(
+                f"The registry {self.url} must not be used: {error}; {hint}."
+            ) from error
+
+    def _restored(self, document: Document) -> Document:
+        """Give back what another writer dropped, from the newest good backup.
+
+        Raises:
+            RegistryBrokenError: it lists nothing although the newest backup lists forests.
+        """
+        if documents.is_ours(document):
+            return document
+        good = self._newest_good_backup()
+        if good is None:
+            return document
+        _, backup = good
+        if not document.forests and backup.forests:
+            raise RegistryBrokenError("another program emptied it while forests were recorded")
+        forests = {
+            name: _with_memory(forest, backup.forests.get(name)) for name, forest in document.forests.items()
+        }
+        return replace(
+            document,
+            forests=forests,
+            registry_id=document.registry_id or backup.registry_id,
+            revision=document.revision or backup.revision + LOST_REVISION_GAP,
+            epochs={**backup.epochs, **document.epochs},
+        )
+
+    def _newest_good_backup(self) -> tuple[Backup, Document] | None:
+        for backup in self._store.backups():
+            try:
+                return backup, documents.parse(backup.text)
+            except RegistryBrokenError:
+                log.debug("the backup %s is broken too", backup.where)
+        return None
+
+
+def _with_memory(forest: Forest, backup: Forest | None) -> Forest:
+    """*forest* with the used numbers and reserved names that its *backup* remembers and it lost."""
+    if backup is None or "used_numbers" in forest.extra:
+        return forest
+    known = {node.name for node in forest.nodes}
+    missing = (node for node in backup.nodes if node.name not in known and (not node.ip or node.leaving))
+    numbers = {*backup.used_numbers, *(node.number for node in (*backup.nodes, *forest.nodes) if node.number)}
+    return replace(forest, nodes=(*forest.nodes, *missing), used_numbers=tuple(sorted(numbers)))

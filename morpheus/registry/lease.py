@@ -1,0 +1,158 @@
+"""Leases: one mutating operation per forest at a time, across devices.
+
+A lease stands in the forest's record. Each taking of it raises the forest's epoch, and every write of the
+operation is refused when the epoch is not its own any more. So an operation that slept, stalled or was
+taken over changes nothing, in the registry or, because it asks before every outside effect, elsewhere.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from morpheus import host
+from morpheus.errors import ForestBusyError, LeaseLostError, MorpheusError, ReloadError, TransientError
+from morpheus.forest import Forest, Lease
+from morpheus.registry import Change, Registry
+from morpheus.registry.document import Document
+
+log = logging.getLogger("morpheus.lease")
+
+DURATION = timedelta(seconds=60)
+RENEW_EVERY = 15.0  # seconds
+
+
+def check_free(forest: Forest, now: datetime) -> None:
+    """Raise ForestBusyError while another operation holds *forest*.
+
+    A holder that ran on this machine and has ended holds nothing any more.
+    """
+    lease = forest.lease
+    if lease is None or lease.expires <= now or host.has_ended(lease.process):
+        return
+    raise ForestBusyError(
+        f"{forest.name} is held by {lease.holder} ({lease.operation}, since {lease.started:%H:%M:%S} UTC) "
+        f"until {lease.expires:%H:%M:%S} UTC at least: wait for it to end, then run this again."
+    )
+
+
+def taken(document: Document, name: str, lease: Lease) -> Document:
+    """*document* with *lease* on the forest *name* and its epoch raised."""
+    forest = replace(document.forests[name], lease=lease)
+    epochs = {**document.epochs, name: document.epochs.get(name, 0) + 1}
+    return replace(document.with_forest(forest), epochs=epochs)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who wants the forest, and for what."""
+
+    name: str
+    operation: str
+    run: str
+
+
+class Hold:
+    """The right to change one forest, renewed in the background until released.
+
+    Args:
+        registry: where the lease stands.
+        claim: who wants it.
+        prepare: what is to be written together with the lease (it may refuse by raising, and must leave a
+            forest of that name behind); asked again after a lost race.
+        margin: seconds that must remain of the lease before an outside effect; more than the longest
+            time after which a call that was given up may still take effect.
+    """
+
+    def __init__(self, registry: Registry, claim: Claim, prepare: Change, *, margin: float) -> None:
+        self._registry, self._claim, self._margin = registry, claim, margin
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._lost: MorpheusError | None = None
+        self._thread = threading.Thread(target=self._keep_renewing, name=f"lease-{claim.name}", daemon=True)
+        self._taken_over = False
+        asked = host.awake_seconds()
+        document = registry.update(lambda document, now: self._take(document, now, prepare))
+        self._expires = asked + DURATION.total_seconds()
+        self._epoch = document.epochs[claim.name]
+        self.forest = document.forests[claim.name]
+        self.registry_id = document.registry_id or ""
+
+    def _take(self, document: Document, now: datetime, prepare: Change) -> Document:
+        known = document.forests.get(self._claim.name)
+        if known:
+            check_free(known, now)
+            # A dead process of this machine can have no call under way; anybody else's may still land.
+            self._taken_over = known.lease is not None and not host.has_ended(known.lease.process)
+        lease = Lease(
+            self._claim.operation, self._claim.run, host.operator(), now, now + DURATION, host.this_process()
+        )
+        return taken(prepare(document, now), self._claim.name, lease)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        if self._taken_over:
+            log.info("took over from an operation that stopped renewing; waiting %.0f s", self._margin)
+            self._stop.wait(self._margin)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(timeout=self._margin)
+        try:
+            self.update(lambda forest, _: replace(forest, lease=None) if forest else None)
+        except MorpheusError as reason:
+            log.warning("the lease of %s could not be given back: %s", self._claim.name, reason)
+
+    def check(self) -> None:
+        """Raise LeaseLostError unless enough of the lease remains for one outside effect.
+
+        After a sleep of the machine the lease is renewed first, if nobody took it meanwhile.
+        """
+        if self._lost:
+            raise LeaseLostError(str(self._lost)) from self._lost
+        if self._expires - host.awake_seconds() <= self._margin:
+            self._renew()
+
+    def update(self, change: Callable[[Forest | None, datetime], Forest | None]) -> Forest | None:
+        """Replace the forest's record (None: there is none, or it is to go), if we still hold it."""
+
+        def fenced(document: Document, now: datetime) -> Document:
+            if document.epochs.get(self._claim.name) != self._epoch:
+                raise LeaseLostError(
+                    f"Another operation took {self._claim.name} over; this one stops here, "
+                    "and what it started is recorded. See morpheus status."
+                )
+            forest = change(document.forests.get(self._claim.name), now)
+            return document.with_forest(forest) if forest else document.without_forest(self._claim.name)
+
+        after = self._registry.update(fenced).forests.get(self._claim.name)
+        if after:
+            self.forest = after
+        return after
+
+    def _renew(self) -> None:
+        def later(forest: Forest | None, now: datetime) -> Forest | None:
+            if forest is None or forest.lease is None:
+                raise LeaseLostError(f"The lease of {self._claim.name} was taken away; this run stops here.")
+            return replace(forest, lease=replace(forest.lease, expires=now + DURATION))
+
+        with self._lock:
+            asked = host.awake_seconds()
+            self.update(later)
+            self._expires = asked + DURATION.total_seconds()
+
+    def _keep_renewing(self) -> None:
+        while not self._stop.wait(RENEW_EVERY):
+            try:
+                self._renew()
+            except (TransientError, ReloadError) as error:
+                log.info("the lease of %s could not be renewed yet: %s", self._claim.name, error)
+            except MorpheusError as error:
+                self._lost = error
+                return

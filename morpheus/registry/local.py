@@ -1,0 +1,105 @@
+"""A registry in a file of this machine: a lock, and an atomic rename."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from morpheus.errors import RegistryBrokenError, RegistryConflictError, StoreBusyError
+from morpheus.files import clear_unfinished, replace_file
+from morpheus.registry import KEPT_BACKUPS, Backup, Snapshot
+
+LOCK_TIMEOUT = 30.0  # seconds; the lock of a writer that died is free at once
+
+
+class LocalStore:
+    """The text in one file, its backups in ``<file>.backups/``, both for this user's eyes only.
+
+    Readers take no lock: the file is replaced by a rename, so that they see the old text or the new one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._backups = path.with_name(path.name + ".backups")
+
+    @property
+    def url(self) -> str:
+        return self._path.absolute().as_uri()
+
+    def read(self) -> Snapshot:
+        now = datetime.now(UTC)
+        try:
+            text = self._path.read_bytes()
+        except FileNotFoundError:
+            return Snapshot(None, None, now)
+        except OSError as error:
+            raise _broken("read", self._path, error) from error
+        try:
+            return Snapshot(text.decode(), _version(text), now)
+        except UnicodeDecodeError as error:
+            raise RegistryBrokenError(f"The registry {self._path} is no UTF-8 text: {error}.") from error
+
+    def write(self, text: str, expected: str | None, *, backup: bool) -> str:
+        data = text.encode()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with self._lock():
+                found = self.read().version
+                if found != expected:
+                    raise RegistryConflictError(f"Another writer changed {self._path} at the same time.")
+                clear_unfinished(self._path)
+                replace_file(self._path, data, before=self._keep_backup if backup else None)
+        except OSError as error:
+            raise _broken("write", self._path, error) from error
+        return _version(data)
+
+    def backups(self) -> Sequence[Backup]:
+        found = []
+        for path in reversed(self._backup_paths()):
+            with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
+                found.append(Backup(str(path), path.read_text(errors="replace")))
+        return found
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        import filelock  # noqa: PLC0415  # reading commands never need it
+
+        lock = filelock.FileLock(
+            self._path.with_name(f".{self._path.name}.lock"), timeout=LOCK_TIMEOUT, poll_interval=0.005
+        )
+        try:
+            with lock:
+                yield
+        except filelock.Timeout as error:
+            raise StoreBusyError(
+                f"Another program held the lock {lock.lock_file} for {LOCK_TIMEOUT:.0f} s; try again."
+            ) from error
+
+    def _backup_paths(self) -> list[Path]:
+        return sorted(self._backups.glob("[0-9]*.json"))
+
+    def _keep_backup(self) -> None:
+        self._backups.mkdir(exist_ok=True, mode=0o700)
+        paths = self._backup_paths()
+        number = int(paths[-1].stem) + 1 if paths else 1
+        backup = self._backups / f"{number:08}.json"
+        try:
+            os.link(self._path, backup)  # the rename leaves the old text to this name
+        except OSError:  # a file system without links
+            shutil.copyfile(self._path, backup)
+        for path in paths[: len(paths) + 1 - KEPT_BACKUPS]:
+            path.unlink(missing_ok=True)
+
+
+def _version(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _broken(verb: str, path: Path, error: OSError) -> RegistryBrokenError:
+    return RegistryBrokenError(
+        f"Cannot {verb} the registry {path}: {error.strerror or error}. Nothing was changed; "
+        "mend the file, its folder or the disk and run the command again."
+    )

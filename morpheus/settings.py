@@ -1,0 +1,200 @@
+"""The settings: morpheus.yaml, ${VAR} in its values, and a few variables of the environment.
+
+morpheus.yaml is looked for in ``.``, ``~/.config/morpheus/`` and ``/etc/morpheus/``; the first one found
+counts alone. ``MORPHEUS_CONFIG`` names another one, ``MORPHEUS_DATA_DIR`` the folder for local data.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from morpheus.errors import InvalidInputError
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class _Part(BaseModel):
+    """A part of the settings: frozen, and a mistyped key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RegistrySettings(_Part):
+    """Where the shared registry stands."""
+
+    type: Literal["storagebox", "s3", "local", "none"] | None = Field(
+        None, description="Kind of store; left out, only the forests of this machine are known."
+    )
+    url: str | None = Field(None, description="The document, its directory (ends in /) or a bare host.")
+    username: str | None = Field(None, description="User of the store.")
+    password: SecretStr | None = Field(None, description="Password of the store.")
+
+
+class HetznerSettings(_Part):
+    """Machines on Hetzner Cloud."""
+
+    server_type: str = Field("cx23", description="Server type of new nodes.")
+    server_type_fallback: tuple[str, ...] = Field((), description="Types to try when that one is sold out.")
+    image: str = Field("debian-13", description="Image of new nodes.")
+    location: str | tuple[str, ...] = Field("fsn1", description="Location, or locations in order.")
+
+
+class SshSettings(_Part):
+    """The operator's SSH key."""
+
+    key_name: str | None = Field(None, description="Name of the key in the cloud project.")
+    key_path: Path | None = Field(None, description="Path of the private key.")
+
+
+class Ipv4Settings(_Part):
+    """Public IPv4 addresses of nodes."""
+
+    enabled: bool = Field(default=False, description="Give nodes an IPv4 address as well.")
+
+
+class MachineSettings(_Part):
+    """Where nodes run."""
+
+    provider: Literal["hetzner", "local"] = Field("hetzner", description="Provider of machines.")
+    hetzner: HetznerSettings = HetznerSettings()
+    ssh: SshSettings = SshSettings()
+    ipv4: Ipv4Settings = Ipv4Settings()
+
+
+class IntegrationSettings(_Part):
+    """What runs on nodes."""
+
+    nats_install: bool = Field(default=True, description="Install a NATS server on each node.")
+    nats_version: str | None = Field(None, description="Version of nats-server, with or without v.")
+    nats_releases_url: str = Field(
+        "https://github.com/nats-io/nats-server/releases/download",
+        description="Where releases stand, as <url>/v<version>/<file> and SHA256SUMS beside them.",
+    )
+    nimsforest_install: bool = Field(default=False, description="Run the workload on each node.")
+    nimsforest_download_url: str | None = Field(None, description="Address or path of the workload's binary.")
+    nimsforest_checksum: str | None = Field(None, description="SHA-256 sum of the workload's binary.")
+
+
+class ProvisioningSettings(_Part):
+    """How long to wait for a new node."""
+
+    readiness_timeout: float = Field(60.0, gt=0, description="Seconds until a cluster must be ready.")
+    readiness_interval: float = Field(0.02, gt=0, description="Seconds between two looks at it.")
+    ssh_port: int = Field(22, ge=1, le=65535, description="Port of SSH on nodes.")
+
+
+class GrowthSettings(_Part):
+    """When a forest grows."""
+
+    enabled: bool = Field(default=True, description="Let scheduled checks expand forests.")
+    threshold_cpu: float = Field(80, gt=0, le=100, description="Percent of all cores.")
+    threshold_memory: float = Field(80, gt=0, le=100, description="Percent of the machine's memory.")
+    max_nodes: int = Field(10, ge=1, description="Never more nodes than this.")
+    cooldown_minutes: float = Field(15, ge=0, description="Minutes between two expansions.")
+    sustained_minutes: float = Field(0, ge=0, description="Minutes above a threshold before it counts.")
+
+
+class DnsSettings(_Part):
+    """Names for nodes."""
+
+    provider: Literal["hetzner"] | None = Field(None, description="Who serves the zone.")
+    domain: str | None = Field(None, description="The zone.")
+    ttl: int = Field(300, ge=60, description="Seconds.")
+
+
+class Settings(_Part):
+    """Everything that can be configured, with its default."""
+
+    registry: RegistrySettings = RegistrySettings()
+    machine: MachineSettings = MachineSettings()
+    integration: IntegrationSettings = IntegrationSettings()
+    provisioning: ProvisioningSettings = ProvisioningSettings()
+    growth: GrowthSettings = GrowthSettings()
+    dns: DnsSettings = DnsSettings()
+
+
+def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder of this user's local forests, registry and Prefect server, absolute."""
+    named = environment.get("MORPHEUS_DATA_DIR")
+    folder = Path(named).expanduser() if named else platformdirs.user_data_path("morpheus")
+    return folder.absolute()
+
+
+def cache_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder of fetched programs: beside the data where that was named, else the platform's."""
+    named = environment.get("MORPHEUS_DATA_DIR")
+    return data_dir(environment) / "cache" if named else platformdirs.user_cache_path("morpheus")
+
+
+def config_path(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The morpheus.yaml that counts; None when there is none.
+
+    Raises:
+        InvalidInputError: MORPHEUS_CONFIG names a file that is not there.
+    """
+    if named := environment.get("MORPHEUS_CONFIG"):
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise InvalidInputError(f"MORPHEUS_CONFIG names {path}, which is not there.")
+        return path
+    folders = (Path(), platformdirs.user_config_path("morpheus"), Path("/etc/morpheus"))
+    return next(
+        (folder / "morpheus.yaml" for folder in folders if (folder / "morpheus.yaml").is_file()), None
+    )
+
+
+def load(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings.
+
+    Raises:
+        InvalidInputError: the file cannot be read, or a key or value in it cannot be; names it.
+    """
+    path = config_path(environment)
+    raw = _read(path) if path else {}
+    raw = _expanded(raw, environment, str(path))
+    password = environment.get("STORAGEBOX_PASSWORD")
+    if password and isinstance(raw.get("registry"), dict):
+        raw["registry"].setdefault("password", password)
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InvalidInputError(f"{path}: {key or 'the file'}: {first['msg']}.") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml  # noqa: PLC0415  # without a file nobody needs it
+
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidInputError(f"{path} cannot be read: {reason}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise InvalidInputError(f"{path} is no mapping of keys to values.")
+    return raw
+
+
+def _expanded(value: Any, environment: Mapping[str, str], where: str) -> Any:
+    """*value* with every ``${VAR}`` in its strings replaced."""
+    if isinstance(value, dict):
+        return {key: _expanded(each, environment, f"{where}: {key}") for key, each in value.items()}
+    if isinstance(value, list):
+        return [_expanded(each, environment, where) for each in value]
+    if not isinstance(value, str):
+        return value
+
+    def replaced(match: re.Match[str]) -> str:
+        if match[1] not in environment:
+            raise InvalidInputError(f"{where} needs the variable {match[1]}, which is not set.")
+        return environment[match[1]]
+
+    return _VARIABLE.sub(replaced, value)

@@ -1,0 +1,1 @@
+"""One idempotent call each, with its retry policy and one log line."""
