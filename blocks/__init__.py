@@ -1,1 +1,10 @@
-"""What an operator stores in Prefect: access to clouds and registries, by slug."""
+"""What an operator stores in Prefect: access to clouds and registries, each opened by its slug.
+
+A slug is ``settings`` (what morpheus.yaml says), ``local`` (this machine), or the name of a stored block
+as ``<type>/<name>``. Objects with secrets never travel as flow parameters; slugs do.
+"""
+
+from blocks.clouds import CloudBlock, open_cloud
+from blocks.registries import LocalRegistry, RegistryBlock, open_registry
+
+__all__ = ["CloudBlock", "LocalRegistry", "RegistryBlock", "open_cloud", "open_registry"]

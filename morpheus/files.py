@@ -1,9 +1,12 @@
 """Writing a file whole or not at all, for this user's eyes only unless told otherwise."""
 
+import glob
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from morpheus.errors import MachineError
 
 NEW = ".new"  # how the names of files under way end
 
@@ -36,9 +39,21 @@ def replace_file(
     _sync(path.parent)
 
 
+def make_folder(path: Path) -> None:
+    """Make *path*, for this user's eyes only, with the folders above it.
+
+    Raises:
+        MachineError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise MachineError(f"Cannot make the folder {path}: {error.strerror or error}.") from error
+
+
 def clear_unfinished(path: Path) -> None:
     """Remove what writers of *path* that were killed left; only for who knows that nobody writes now."""
-    for new in path.parent.glob(f".{path.name}.*{NEW}"):
+    for new in path.parent.glob(f".{glob.escape(path.name)}.*{NEW}"):
         new.unlink(missing_ok=True)
 
 

@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
 from morpheus.errors import InvalidInputError
 
 MAX_NAME = 50  # a node's name, "<forest>-node-<k>", must stay a DNS label of at most 63 characters
 MAX_NODES = 100
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _NODE = re.compile(r"(?P<forest>.+)-node-(?P<number>[1-9][0-9]*)")
@@ -66,6 +64,13 @@ def check_count(nodes: int) -> int:
     return nodes
 
 
+def wanted_nodes(size: str | None, nodes: int | None) -> int | None:
+    """How many nodes *size* or *nodes* asks for; None: nothing was asked."""
+    if size and nodes is not None and Size(size).nodes != nodes:
+        raise InvalidInputError(f"{size} means {Size(size).nodes} node(s), not {nodes}: give one of them.")
+    return Size(size).nodes if size and nodes is None else nodes
+
+
 def size_warning(nodes: int) -> str | None:
     """A sentence for sizes that work but buy nothing, else None."""
     if nodes % 2:
@@ -96,8 +101,8 @@ class Node:
     role: str = "node"
     created_at: datetime | None = None
     run: str | None = None
-    metadata: Mapping[str, str] = NOTHING
-    extra: Mapping[str, Any] = field(default=NOTHING, compare=False, repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def number(self) -> int:
@@ -115,7 +120,7 @@ class Node:
         """Where the node listens; the standard ports unless its metadata says otherwise."""
         fixed = Ports()
         read = {kind: self.metadata.get(f"{kind}_port", "") for kind in ("client", "cluster", "monitor")}
-        return replace(fixed, **{kind: int(text) for kind, text in read.items() if text.isdigit()})
+        return replace(fixed, **{kind: int(text) for kind, text in read.items() if text.isdecimal()})
 
     @property
     def leaving(self) -> bool:
@@ -134,7 +139,7 @@ class Lease:
     holder: str
     started: datetime
     expires: datetime
-    process: Mapping[str, Any] = NOTHING
+    process: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,7 @@ class Forest:
     nodes: tuple[Node, ...] = ()
     used_numbers: tuple[int, ...] = ()
     lease: Lease | None = None
-    extra: Mapping[str, Any] = field(default=NOTHING, compare=False, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def staying(self) -> tuple[Node, ...]:
@@ -169,14 +174,20 @@ class Forest:
 
     def fresh_names(self, count: int) -> tuple[str, ...]:
         """The next *count* names that this forest has never given to a node."""
-        last = max((*self.used_numbers, *(node.number for node in self.nodes)), default=0)
+        last = max(_numbers(self.used_numbers, self.nodes), default=0)
         return tuple(f"{self.name}-node-{last + k}" for k in range(1, count + 1))
 
     def with_nodes(self, *changed: Node) -> "Forest":
         """This forest with *changed* in the place of the nodes of the same names, or after them."""
         by_name = {node.name: node for node in self.nodes} | {node.name: node for node in changed}
-        numbers = {*self.used_numbers, *(node.number for node in by_name.values() if node.number)}
-        return replace(self, nodes=tuple(by_name.values()), used_numbers=tuple(sorted(numbers)))
+        nodes = tuple(by_name.values())
+        return replace(self, nodes=nodes, used_numbers=_numbers(self.used_numbers, nodes))
 
     def without(self, *names: str) -> "Forest":
-        return replace(self, nodes=tuple(node for node in self.nodes if node.name not in names))
+        rest = tuple(node for node in self.nodes if node.name not in names)
+        return replace(self, nodes=rest, used_numbers=_numbers(self.used_numbers, self.nodes))
+
+
+def _numbers(used: tuple[int, ...], nodes: tuple[Node, ...]) -> tuple[int, ...]:
+    """Every k ever given away; other programs may have given some without keeping a list."""
+    return tuple(sorted({*used, *(node.number for node in nodes if node.number)}))

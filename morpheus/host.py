@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+_FIRST_SPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of the Linux kernel
+
 
 @functools.cache
 def boot_id() -> str:
@@ -19,6 +21,15 @@ def boot_id() -> str:
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return str(round(psutil.boot_time()))
+
+
+@functools.cache
+def pid_space() -> str:
+    """The space that process ids of this container count in; empty outside containers."""
+    with contextlib.suppress(OSError):
+        space = str(Path("/proc/self/ns/pid").readlink())
+        return "" if space == _FIRST_SPACE else space
+    return ""
 
 
 @functools.cache
@@ -51,16 +62,29 @@ def start_ticks(pid: int) -> int | None:
 def this_process() -> dict[str, Any]:
     """What tells this process from every other one, as JSON."""
     pid = psutil.Process().pid
-    return {"host": host_id(), "boot": boot_id(), "pid": pid, "start": start_ticks(pid)}
+    space = {"space": pid_space()} if pid_space() else {}
+    return {"host": host_id(), "boot": boot_id(), "pid": pid, "start": start_ticks(pid), **space}
+
+
+def is_running(process: Mapping[str, Any]) -> bool:
+    """Whether *process* is one of this boot that we can see, and still the same one."""
+    if process.get("host") != host_id() or process.get("boot") != boot_id():
+        return False
+    start, pid = process.get("start"), process.get("pid")
+    return start is not None and isinstance(pid, int) and start_ticks(pid) == start
 
 
 def has_ended(process: Mapping[str, Any]) -> bool:
-    """Whether *process* (of :func:`this_process`) ran on this machine and certainly runs no more."""
-    if process.get("host") != host_id():
+    """Whether *process* (of :func:`this_process`) ran on this machine and certainly runs no more.
+
+    Containers have process ids of their own, and often the same host id on different machines: of
+    another container, or of another boot seen from within one, nothing is certain.
+    """
+    if process.get("host") != host_id() or process.get("space", "") != pid_space():
         return False
     if process.get("boot") != boot_id():
-        return True
-    return start_ticks(int(process.get("pid", 0))) != process.get("start")
+        return not pid_space()
+    return not is_running(process)
 
 
 def operator() -> str:

@@ -4,11 +4,12 @@ The same functions serve the run and its dry run. A plan stopped after any step 
 is then recorded and seen ends in the same place: tests/morpheus/test_plan.py stops it everywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from morpheus.cloud import Server
 from morpheus.errors import RefusedError
 from morpheus.forest import Forest, Node, Status, check_count, check_name, size_word
 from morpheus.machine import StoreState
@@ -112,8 +113,13 @@ def _reserved(name: str, wanted: Wanted, now: datetime) -> Node:
 def lost(forest: Forest, seen: Mapping[str, Sight]) -> tuple[str, ...]:
     """The nodes whose store is gone: they are never started again under their old names.
 
-    A node without a recorded address was never started, so it has nothing to lose.
+    A node without a recorded address was never started, so it has nothing to lose; nor has a forest that
+    never was active and of which no node holds anything.
     """
+    if forest.status == Status.PROVISIONING and not any(
+        sight.store is StoreState.HELD for sight in seen.values()
+    ):
+        return ()
     return tuple(
         node.name
         for node in forest.staying
@@ -124,8 +130,8 @@ def lost(forest: Forest, seen: Mapping[str, Sight]) -> tuple[str, ...]:
 def check_majority(forest: Forest, seen: Mapping[str, Sight]) -> None:
     """Raise RefusedError unless a majority of the recorded nodes still hold their stores."""
     gone = lost(forest, seen)
-    members = [node.name for node in forest.nodes if node.ip]
-    holders = [node.name for node in forest.staying if node.ip and node.name not in gone]
+    members = [node for node in forest.nodes if _is_member(forest, node, seen)]
+    holders = [node.name for node in members if not node.leaving and node.name not in gone]
     if not gone or 2 * len(holders) > len(members):
         return
     if len(members) == 1:
@@ -142,11 +148,22 @@ def check_majority(forest: Forest, seen: Mapping[str, Sight]) -> None:
     )
 
 
+def _is_member(forest: Forest, node: Node, seen: Mapping[str, Sight]) -> bool:
+    """Whether the cluster counts *node*: one that was never started joins only when it first starts.
+
+    (The nodes that a forest is born with count each other from the beginning.)
+    """
+    fresh = seen.get(node.name, Sight()).store is StoreState.FRESH
+    return bool(node.ip) and (forest.status == Status.PROVISIONING or not fresh)
+
+
 def plan_plant(forest: Forest, seen: Mapping[str, Sight]) -> tuple[Step, ...]:
     """The steps that make *forest*, as recorded by :func:`reserve`, complete and ready.
 
     Survivors start before lost peers are removed, and peers are removed before fresh nodes join: so a
-    plant that stops in between leaves a smaller cluster with a majority, never a larger one without.
+    plant that stops in between leaves a smaller cluster with a majority, never a larger one without. All
+    RETIRE and RESERVE steps are one write of the record (:func:`replaced`), for else one could stop between
+    them and the forest would come back smaller.
 
     Raises:
         RefusedError: too many stores are gone.
@@ -158,13 +175,15 @@ def plan_plant(forest: Forest, seen: Mapping[str, Sight]) -> tuple[Step, ...]:
     unborn = [*(node.name for node in forest.staying if not node.ip), *fresh]
     survivors = [node.name for node in forest.staying if node.ip and node.name not in gone]
     stopped = [name for name in survivors if not seen.get(name, Sight()).running]
-    steps = [*_each(Verb.RETIRE, gone), *_each(Verb.RESERVE, fresh)]
+    steps: list[Step] = []
     if leaving:
         steps += [
             *_each(Verb.REVIVE, stopped),
             *_each(Verb.RECORD, stopped),
             *_each(Verb.CONFIGURE, stopped),
             *_each(Verb.START, stopped),
+            *_each(Verb.RETIRE, gone),
+            *_each(Verb.RESERVE, fresh),
             *_each(Verb.REMOVE_PEER, leaving),
             *_each(Verb.DELETE, leaving),
             *_each(Verb.DROP, leaving),
@@ -209,3 +228,60 @@ def subjects(steps: tuple[Step, ...], verb: Verb) -> tuple[str, ...]:
 def retired(forest: Forest, names: tuple[str, ...]) -> Forest:
     """*forest* with *names* on their way out: no program routes to them any more."""
     return forest.with_nodes(*(replace(forest.node(name), status=Status.DELETING) for name in names))
+
+
+def replaced(
+    forest: Forest, gone: tuple[str, ...], fresh: tuple[str, ...], run: str | None, now: datetime
+) -> Forest:
+    """*forest* with *gone* on their way out and the names *fresh* reserved in their place."""
+    born = (Node(name, created_at=now, run=run) for name in fresh)
+    return retired(forest, gone).with_nodes(*born)
+
+
+def addressed(forest: Forest, servers: Sequence[Server]) -> Forest:
+    """*forest* with the addresses of its nodes, as other programs read them."""
+    return forest.with_nodes(
+        *(
+            replace(
+                forest.node(server.name),
+                ip=server.ip,
+                metadata={**forest.node(server.name).metadata, **server.metadata},
+            )
+            for server in servers
+        )
+    )
+
+
+def activated(forest: Forest) -> Forest:
+    """*forest* once it is ready."""
+    nodes = (replace(node, status=Status.ACTIVE) for node in forest.staying)
+    return replace(forest.with_nodes(*nodes), status=Status.ACTIVE)
+
+
+def torn(forest: Forest) -> Forest:
+    """*forest* on its way out with all its nodes."""
+    return replace(retired(forest, tuple(node.name for node in forest.nodes)), status=Status.DELETING)
+
+
+def undone(forest: Forest, run: str, removed: Collection[str]) -> Forest | None:
+    """*forest* after the machines *removed*, made by *run*, are gone; None when nothing else was there.
+
+    The names of a forest that the run itself brought forth are given up. Others stay reserved: a replacement
+    that failed is still missing, and planting again makes it.
+    """
+    born = forest.run == run and forest.status == Status.PROVISIONING
+    made = {node.name for node in made_by(forest, run)} if born else set()
+    emptied = (
+        replace(node, ip=None, metadata={})
+        for node in forest.nodes
+        if node.name in removed and node.name not in made
+    )
+    rest = forest.with_nodes(*emptied).without(*(made & {*removed}))
+    if forest.run == run and forest.status == Status.PROVISIONING and not rest.nodes:
+        return None
+    return rest
+
+
+def made_by(forest: Forest, run: str) -> tuple[Node, ...]:
+    """The nodes that *run* began to make and has not finished."""
+    return tuple(node for node in forest.nodes if node.run == run and node.status == Status.PROVISIONING)

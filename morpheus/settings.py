@@ -142,7 +142,8 @@ def config_path(environment: Mapping[str, str] = os.environ) -> Path | None:
         if not path.is_file():
             raise InvalidInputError(f"MORPHEUS_CONFIG names {path}, which is not there.")
         return path
-    folders = (Path(), platformdirs.user_config_path("morpheus"), Path("/etc/morpheus"))
+    home = os.path.expanduser(environment.get("XDG_CONFIG_HOME") or "~/.config")  # noqa: PTH111  # never raises
+    folders = (Path(), Path(home, "morpheus"), Path("/etc/morpheus"))
     return next(
         (folder / "morpheus.yaml" for folder in folders if (folder / "morpheus.yaml").is_file()), None
     )
@@ -158,8 +159,8 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     raw = _read(path) if path else {}
     raw = _expanded(raw, environment, str(path))
     password = environment.get("STORAGEBOX_PASSWORD")
-    if password and isinstance(raw.get("registry"), dict):
-        raw["registry"].setdefault("password", password)
+    if password and isinstance(raw.get("registry"), dict) and not raw["registry"].get("password"):
+        raw["registry"]["password"] = password
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
@@ -172,8 +173,11 @@ def _read(path: Path) -> dict[str, Any]:
     import yaml  # noqa: PLC0415  # without a file nobody needs it
 
     try:
-        raw = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:  # its text quotes the line, which may hold a password
+        where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InvalidInputError(f"{path} is no YAML: {error.problem}{where}.") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise InvalidInputError(f"{path} cannot be read: {reason}") from error
     if raw is None:

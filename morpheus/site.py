@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from morpheus import settings as config
+from morpheus.cloud import Cloud
 from morpheus.cloud.local import LocalCloud
-from morpheus.errors import MissingPartError
+from morpheus.errors import InvalidInputError, MissingPartError, RefusedError
 from morpheus.forest import Forest
 from morpheus.nats.access import AccessFolder
 from morpheus.registry import Registry
@@ -38,6 +39,20 @@ def access_folder(folder: Path | None = None) -> AccessFolder:
     return AccessFolder((folder or config.data_dir()) / "access")
 
 
+def configured_cloud(settings: Settings) -> Cloud:
+    """The cloud of the settings.
+
+    Raises:
+        MissingPartError: its provider is not built in yet.
+    """
+    if settings.machine.provider == "local":
+        return local_cloud()
+    raise MissingPartError(
+        f"The provider {settings.machine.provider} is not built in yet, so nothing was created. "
+        "A forest on this machine needs none: morpheus plant local"
+    )
+
+
 def shared_registry(settings: Settings) -> Registry | None:
     """The registry that other devices share; None when none is configured.
 
@@ -54,6 +69,18 @@ def shared_registry(settings: Settings) -> Registry | None:
     )
 
 
+def require_shared(settings: Settings) -> Registry:
+    """The shared registry.
+
+    Raises:
+        InvalidInputError: none is configured.
+    """
+    shared = shared_registry(settings)
+    if shared is None:
+        raise InvalidInputError("No registry is configured: set registry.type in morpheus.yaml.")
+    return shared
+
+
 def registries(settings: Settings) -> tuple[Registry, ...]:
     """Every registry that is read: this machine's own, and the shared one."""
     shared = shared_registry(settings)
@@ -66,6 +93,19 @@ def find(settings: Settings, name: str) -> Found | None:
         if forest := registry.find(name):
             return Found(forest, registry)
     return None
+
+
+def check_unique(settings: Settings, name: str, home: Registry) -> None:
+    """Raise RefusedError when another registry than *home* records a forest *name*."""
+    for registry in registries(settings):
+        if registry.url != home.url and registry.find(name):
+            raise RefusedError(f"{name} is a forest recorded in {registry.url} already: choose another name.")
+
+
+def known_names(settings: Settings) -> str:
+    """A sentence that lists the forests there are."""
+    names = ", ".join(each.forest.name for each in everything(settings))
+    return f"The forests are: {names}." if names else "There are no forests yet."
 
 
 def everything(settings: Settings) -> list[Found]:

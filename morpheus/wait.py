@@ -42,4 +42,4 @@ def wait_until(  # noqa: PLR0913  # each one is a fact of the wait
         if waited > 1 and (seen != said or time.monotonic() - said_at > 5):  # noqa: PLR2004  # seconds
             log.info("waiting for %s: %s (%.0f of %.0f s)", what, seen, waited, timeout)
             said, said_at = seen, time.monotonic()
-        time.sleep(interval)
+        time.sleep(min(interval, timeout - waited))

@@ -1,10 +1,9 @@
 """Where machines come from: the port that flows create, list and delete servers through."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from morpheus.forest import NOTHING
 from morpheus.machine import Machine, StoreState
 
 MANAGED_BY = "morpheus"
@@ -39,7 +38,7 @@ class Server:
     name: str
     ip: str
     labels: Mapping[str, str]
-    metadata: Mapping[str, str] = NOTHING
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def run(self) -> str:

@@ -19,7 +19,7 @@ import psutil
 from morpheus import host
 from morpheus.cloud import Order, Server
 from morpheus.errors import MachineError, RefusedError, StoreBusyError
-from morpheus.forest import Ports
+from morpheus.forest import Node, Ports
 from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state
 from morpheus.machine.limits import limits_for
 from morpheus.machine.local import LocalMachine, free_bytes, is_free, layout
@@ -89,7 +89,7 @@ class LocalCloud:
                 *(order.name, limits.memory // 2**20, limits.file // 2**20),
             )
         metadata = {
-            **_port_fields(self._choose_ports()),
+            **_port_fields(self._choose_ports(order.name)),
             "jetstream_memory": str(limits.memory),
             "jetstream_file": str(limits.file),
             "host": host.host_id(),
@@ -106,16 +106,20 @@ class LocalCloud:
         ports = _ports(server)
         if processes.find(folder, NATS) or _all_free(ports):
             return server
-        chosen = self._choose_ports()
+        chosen = self._choose_ports(server.name)
         log.warning("%s moves to port %d: another program has %d", server.name, chosen.client, ports.client)
         moved = replace(server, metadata={**server.metadata, **_port_fields(chosen)})
         _write(self.machine(server), moved)
         return moved
 
-    def _choose_ports(self) -> Ports:
-        """The next ports that no program has and no other local node may come back to."""
+    def _choose_ports(self, name: str) -> Ports:
+        """The next ports that no program has and no other local node may come back to.
+
+        Node k looks from the k-th on, so that the first has the standard ports whichever is made first.
+        """
         promised = {_ports(server).client for server in self._everybody()}
-        for offset in range(PORT_CHOICES):
+        first = max(Node(name).number - 1, 0)
+        for offset in range(first, first + PORT_CHOICES):
             standard = Ports()
             ports = Ports(standard.client + offset, standard.cluster + offset, standard.monitor + offset)
             if ports.client not in promised and _all_free(ports):

@@ -30,7 +30,7 @@ def find(folder: Path, name: str) -> psutil.Process | None:
     """Return the running program *name* of *folder*, None when it does not run."""
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, psutil.Error):
         record = json.loads(_record(folder, name).read_text())
-        if not host.has_ended(record) and record["host"] == host.host_id():
+        if host.is_running(record):
             return psutil.Process(record["pid"])
         if record["boot"] != host.boot_id():
             return None  # nothing survives a restart

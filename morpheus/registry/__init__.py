@@ -82,14 +82,14 @@ class Registry:
         Raises:
             RegistryBrokenError: it cannot be read or trusted; names the newest good backup.
         """
-        return self._load(self._store.read())
+        return self._load(self._snapshot())
 
     def find(self, name: str) -> Forest | None:
         return self.read().forests.get(name)
 
     def now(self) -> datetime:
         """The store's time: what leases and cooldowns are measured by."""
-        return self._store.read().now
+        return self._snapshot().now
 
     def update(self, change: Change) -> Document:
         """Replace the document by ``change(document, now)``, asked again after every lost race.
@@ -110,7 +110,7 @@ class Registry:
 
     def _update_once(self, change: Change, mine: set[str]) -> Document:
         """One read, decision and write; *mine* holds the ids of writes whose answer may have been lost."""
-        snapshot = self._store.read()
+        snapshot = self._snapshot()
         before = self._load(snapshot)
         if mine & set(before.writes):
             return before
@@ -130,6 +130,16 @@ class Registry:
         self._store.write(documents.render(stamped), snapshot.version, backup=keep)
         return stamped
 
+    def _snapshot(self) -> Snapshot:
+        try:
+            return self._store.read()
+        except RegistryBrokenError as error:
+            raise RegistryBrokenError(f"{str(error).rstrip('.')}; {self._hint()}.") from error
+
+    def _hint(self) -> str:
+        good = self._newest_good_backup()
+        return f"the newest good backup is {good[0].where}" if good else "there is no good backup"
+
     def _load(self, snapshot: Snapshot) -> Document:
         if snapshot.text is None:
             if good := self._newest_good_backup():
@@ -141,10 +151,8 @@ class Registry:
         try:
             return self._restored(documents.parse(snapshot.text))
         except RegistryBrokenError as error:
-            good = self._newest_good_backup()
-            hint = f"the newest good backup is {good[0].where}" if good else "there is no good backup"
             raise RegistryBrokenError(
-                f"The registry {self.url} must not be used: {error}; {hint}."
+                f"The registry {self.url} must not be used: {error}; {self._hint()}."
             ) from error
 
     def _restored(self, document: Document) -> Document:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from morpheus.errors import RegistryBrokenError
-from morpheus.forest import NOTHING, Forest, Lease, Node, Status
+from morpheus.forest import Forest, Lease, Node, Status
 
 VERSION = 1
 REMEMBERED_WRITES = 50
@@ -26,13 +26,13 @@ Raw = dict[str, Any]
 class Document:
     """Everything the registry knows. ``revision`` only grows; ``epochs`` survive teardown."""
 
-    forests: Mapping[str, Forest] = NOTHING
+    forests: Mapping[str, Forest] = field(default_factory=dict)
     registry_id: str | None = None
     revision: int = 0
-    epochs: Mapping[str, int] = NOTHING
+    epochs: Mapping[str, int] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
     updated_at: datetime | None = None
-    extra: Mapping[str, Any] = field(default=NOTHING, compare=False, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def with_forest(self, forest: Forest) -> "Document":
         return replace(self, forests={**self.forests, forest.name: forest})
@@ -88,8 +88,8 @@ def _decode_lease(value: Any) -> Lease | None:
     started, expires = decode_time(raw.get("started")), decode_time(raw.get("expires"))
     if started is None or expires is None:
         return None  # without its times it holds nothing
-    words = {key: _expect(str, raw.get(key, "")) for key in ("operation", "run", "holder")}
-    return Lease(**words, started=started, expires=expires, process=_expect(dict, raw.get("process", {})))
+    words = {key: _expect(str, raw.get(key) or "") for key in ("operation", "run", "holder")}
+    return Lease(**words, started=started, expires=expires, process=_expect(dict, raw.get("process") or {}))
 
 
 def _encode_lease(lease: Lease) -> Raw:
@@ -139,6 +139,11 @@ _TOP = {
     "updated_at": _TIME,
 }
 
+# What an object without any field of ours reads as.
+_ABSENT = Document()
+_ABSENT_FOREST = Forest("", status=Status.ACTIVE)
+_ABSENT_NODE = Node("", status=Status.ACTIVE)
+
 
 def _decode(raw: Any, codecs: Mapping[str, _Codec], where: str) -> dict[str, Any]:
     """The fields of *raw* that are there, by our names."""
@@ -149,17 +154,21 @@ def _decode(raw: Any, codecs: Mapping[str, _Codec], where: str) -> dict[str, Any
         if key in raw:
             try:
                 values[key] = codec.decode(raw[key])
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise RegistryBrokenError(f"{where}.{key} cannot be read: {error}") from error
     return values
 
 
-def _encode(raw: Mapping[str, Any], value: Any, codecs: Mapping[str, _Codec]) -> Raw:
-    """*raw* with the fields of *value* that differ; absent rather than null or empty."""
+def _encode(raw: Mapping[str, Any], value: Any, codecs: Mapping[str, _Codec], absent: Any) -> Raw:
+    """*raw* with the fields of *value* that differ; absent rather than null or empty.
+
+    A field that is not in *raw* was read as that of *absent*; an empty *raw* was never read: all is written.
+    """
     result = copy.deepcopy(dict(raw))
     for key, codec in codecs.items():
         ours = getattr(value, key)
-        if key in result and codec.decode(result[key]) == ours:
+        was = codec.decode(raw[key]) if key in raw else getattr(absent, key)
+        if raw and was == ours:
             continue
         if ours is None or (hasattr(ours, "__len__") and not ours):
             result.pop(key, None)
@@ -178,7 +187,7 @@ def parse(text: str) -> Document:
         raise RegistryBrokenError("it is empty")
     try:
         raw = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RegistryBrokenError(f"it is not JSON ({error})") from error
     if not isinstance(raw, dict) or not ({"forests", "nodes"} & raw.keys()):
         raise RegistryBrokenError("it has neither forests nor nodes")
@@ -186,13 +195,13 @@ def parse(text: str) -> Document:
     for where, part in (("forests", raw_forests), ("nodes", raw_nodes)):
         if not isinstance(part, dict):
             raise RegistryBrokenError(f"{where} is not an object")
-    names = dict.fromkeys([*raw_forests, *raw_nodes])
+    names = dict.fromkeys([*raw_forests, *(name for name, listed in raw_nodes.items() if listed)])
     forests = {name: _parse_forest(name, raw_forests.get(name), raw_nodes.get(name)) for name in names}
-    return Document(forests=forests, extra=raw, **_decode(raw, _TOP, "the document"))
+    return replace(_ABSENT, forests=forests, extra=raw, **_decode(raw, _TOP, "the document"))
 
 
 def _parse_forest(name: str, raw: Raw | None, listed: Any) -> Forest:
-    raw = {} if raw is None else raw
+    raw = {"id": name} if raw in (None, {}) else raw  # never empty: empty is what was never read
     fields = _decode(raw, _FOREST, f"forests.{name}")
     nodes = []
     for where, part in (
@@ -205,19 +214,19 @@ def _parse_forest(name: str, raw: Raw | None, listed: Any) -> Forest:
         nodes += [_parse_node(each, f"{where}.{name}[{i}]") for i, each in enumerate(part or [])]
     if len({node.name for node in nodes}) < len(nodes):
         raise RegistryBrokenError(f"{name} lists a node twice")
-    return replace(Forest(name, nodes=tuple(nodes), extra=raw), **fields)
+    return replace(_ABSENT_FOREST, name=name, nodes=tuple(nodes), extra=raw, **fields)
 
 
 def _parse_node(raw: Any, where: str) -> Node:
     fields = _decode(raw, _NODE, where)
     if not isinstance(raw.get("id"), str):
         raise RegistryBrokenError(f"{where} has no id")
-    return replace(Node(raw["id"], status=Status.ACTIVE, extra=raw), **fields)
+    return replace(_ABSENT_NODE, name=raw["id"], extra=raw, **fields)
 
 
 def render(document: Document) -> str:
     """Write *document* as text; ``parse(render(d)) == d``."""
-    raw = _encode(document.extra, document, _TOP)
+    raw = _encode(document.extra, document, _TOP, _ABSENT)
     raw["version"] = VERSION
     raw["forests"] = {name: _render_forest(forest) for name, forest in document.forests.items()}
     listed = {name: list(_render_nodes(forest, _is_listed)) for name, forest in document.forests.items()}
@@ -228,7 +237,7 @@ def render(document: Document) -> str:
 
 
 def _render_forest(forest: Forest) -> Raw:
-    raw = _encode(forest.extra, forest, _FOREST)
+    raw = _encode(forest.extra, forest, _FOREST, _ABSENT_FOREST)
     raw.setdefault("id", forest.name)
     for key, belongs in (("reserved", _is_reserved), ("removed", _is_removed)):
         nodes = list(_render_nodes(forest, belongs))
@@ -255,7 +264,7 @@ def _is_reserved(node: Node) -> bool:
 def _render_nodes(forest: Forest, belongs: Callable[[Node], bool]) -> Iterator[Raw]:
     for node in forest.nodes:
         if belongs(node):
-            raw = _encode(node.extra, node, _NODE)
+            raw = _encode(node.extra, node, _NODE, _ABSENT_NODE)
             yield {"id": node.name, "forest_id": forest.name, **raw}
 
 

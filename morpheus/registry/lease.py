@@ -14,7 +14,14 @@ from types import TracebackType
 from typing import Self
 
 from morpheus import host
-from morpheus.errors import ForestBusyError, LeaseLostError, MorpheusError, ReloadError, TransientError
+from morpheus.errors import (
+    ForestBusyError,
+    LeaseLostError,
+    MorpheusError,
+    ReloadError,
+    StoreBusyError,
+    TransientError,
+)
 from morpheus.forest import Forest, Lease
 from morpheus.registry import Change, Registry
 from morpheus.registry.document import Document
@@ -74,10 +81,12 @@ class Hold:
         self._lost: MorpheusError | None = None
         self._thread = threading.Thread(target=self._keep_renewing, name=f"lease-{claim.name}", daemon=True)
         self._taken_over = False
+        self._process = host.this_process()
         asked = host.awake_seconds()
         document = registry.update(lambda document, now: self._take(document, now, prepare))
         self._expires = asked + DURATION.total_seconds()
-        self._epoch = document.epochs[claim.name]
+        self._epoch = document.epochs.get(claim.name, 0)
+        self._confirm(document)  # somebody may have come while the answer was lost
         self.forest = document.forests[claim.name]
         self.registry_id = document.registry_id or ""
 
@@ -88,7 +97,7 @@ class Hold:
             # A dead process of this machine can have no call under way; anybody else's may still land.
             self._taken_over = known.lease is not None and not host.has_ended(known.lease.process)
         lease = Lease(
-            self._claim.operation, self._claim.run, host.operator(), now, now + DURATION, host.this_process()
+            self._claim.operation, self._claim.run, host.operator(), now, now + DURATION, self._process
         )
         return taken(prepare(document, now), self._claim.name, lease)
 
@@ -116,25 +125,46 @@ class Hold:
         """
         if self._lost:
             raise LeaseLostError(str(self._lost)) from self._lost
-        if self._expires - host.awake_seconds() <= self._margin:
+        if self._remaining() <= self._margin:
             self._renew()
+        if self._remaining() <= self._margin:
+            raise StoreBusyError(
+                f"The registry answers too slowly to keep {self._claim.name} held, so nothing more is done; "
+                "run this again."
+            )
+
+    def _remaining(self) -> float:
+        return self._expires - host.awake_seconds()
 
     def update(self, change: Callable[[Forest | None, datetime], Forest | None]) -> Forest | None:
         """Replace the forest's record (None: there is none, or it is to go), if we still hold it."""
-
-        def fenced(document: Document, now: datetime) -> Document:
-            if document.epochs.get(self._claim.name) != self._epoch:
-                raise LeaseLostError(
-                    f"Another operation took {self._claim.name} over; this one stops here, "
-                    "and what it started is recorded. See morpheus status."
-                )
-            forest = change(document.forests.get(self._claim.name), now)
-            return document.with_forest(forest) if forest else document.without_forest(self._claim.name)
-
-        after = self._registry.update(fenced).forests.get(self._claim.name)
+        after = self._write(change)
         if after:
             self.forest = after
         return after
+
+    def _write(self, change: Callable[[Forest | None, datetime], Forest | None]) -> Forest | None:
+        def fenced(document: Document, now: datetime) -> Document:
+            self._confirm(document)
+            forest = change(document.forests.get(self._claim.name), now)
+            return document.with_forest(forest) if forest else document.without_forest(self._claim.name)
+
+        return self._registry.update(fenced).forests.get(self._claim.name)
+
+    def _confirm(self, document: Document, *, there: bool = False) -> None:
+        """Raise LeaseLostError unless *document* says that we hold the forest (or, unless *there*, none is).
+
+        The epoch alone would not do: a registry put back from a backup counts some epochs twice.
+        """
+        forest = document.forests.get(self._claim.name)
+        lease = forest.lease if forest else None
+        ours = lease is not None and (lease.run, lease.process) == (self._claim.run, self._process)
+        gone = forest is None and not there
+        if document.epochs.get(self._claim.name) != self._epoch or not (ours or gone):
+            raise LeaseLostError(
+                f"Another operation took {self._claim.name} over; this one stops here, "
+                "and what it started is recorded. See morpheus status."
+            )
 
     def _renew(self) -> None:
         def later(forest: Forest | None, now: datetime) -> Forest | None:
@@ -144,7 +174,7 @@ class Hold:
 
         with self._lock:
             asked = host.awake_seconds()
-            self.update(later)
+            self._write(later)  # not update: what it returns may be older than what our caller wrote since
             self._expires = asked + DURATION.total_seconds()
 
     def _keep_renewing(self) -> None:

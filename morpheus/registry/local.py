@@ -22,12 +22,12 @@ class LocalStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._backups = path.with_name(path.name + ".backups")
+        self._path = Path(os.path.realpath(path))  # so that a link to it stays one, and has the same lock
+        self._backups = self._path.with_name(self._path.name + ".backups")
 
     @property
     def url(self) -> str:
-        return self._path.absolute().as_uri()
+        return self._path.as_uri()
 
     def read(self) -> Snapshot:
         now = datetime.now(UTC)
@@ -59,8 +59,8 @@ class LocalStore:
     def backups(self) -> Sequence[Backup]:
         found = []
         for path in reversed(self._backup_paths()):
-            with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
-                found.append(Backup(str(path), path.read_text(errors="replace")))
+            with contextlib.suppress(OSError):  # pruned meanwhile, or no file
+                found.append(Backup(str(path), path.read_bytes().decode(errors="replace")))
         return found
 
     @contextlib.contextmanager
@@ -79,7 +79,7 @@ class LocalStore:
             ) from error
 
     def _backup_paths(self) -> list[Path]:
-        return sorted(self._backups.glob("[0-9]*.json"))
+        return sorted(path for path in self._backups.glob("*.json") if path.stem.isdecimal())
 
     def _keep_backup(self) -> None:
         self._backups.mkdir(exist_ok=True, mode=0o700)
@@ -89,8 +89,8 @@ class LocalStore:
         try:
             os.link(self._path, backup)  # the rename leaves the old text to this name
         except OSError:  # a file system without links
-            shutil.copyfile(self._path, backup)
-        for path in paths[: len(paths) + 1 - KEPT_BACKUPS]:
+            shutil.copy(self._path, backup)  # with its mode
+        for path in paths[: 1 - KEPT_BACKUPS]:
             path.unlink(missing_ok=True)
 
 

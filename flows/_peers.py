@@ -1,0 +1,48 @@
+"""Replacing lost nodes of a living cluster: what is at stake, and the removal of their peers."""
+
+import asyncio
+import logging
+
+from morpheus.cloud import Cloud
+from morpheus.nats import admin
+from morpheus.nats.access import Access
+from morpheus.registry.lease import Hold
+from morpheus.settings import ProvisioningSettings
+from morpheus.watch import client_urls, wait_leader
+from tasks._retry import all_or_raise
+from tasks.registry import record
+from tasks.servers import delete_server
+
+log = logging.getLogger("morpheus.heal")
+
+
+def streams_at_stake(
+    cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Access, wait: ProvisioningSettings
+) -> tuple[str, ...]:
+    """Return the streams that only the nodes *leaving* had, once the survivors have a leader again.
+
+    Raises:
+        RefusedError: a stream with copies elsewhere lost the majority of them.
+    """
+    forest = hold.forest
+    survivors = [node for node in forest.staying if node.ip and node.name not in leaving]
+    wait_leader(forest, survivors, cloud, timeout=wait.readiness_timeout, interval=wait.readiness_interval)
+    with client_urls(survivors, cloud) as urls:
+        lost = asyncio.run(admin.streams(urls, access.app_seed)).missing
+    for stream in lost:
+        log.warning(
+            "%s: the stream %s had its only copy on %s: lost", forest.name, stream, ", ".join(leaving)
+        )
+    return lost
+
+
+def remove_peers(cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Access) -> None:
+    """Take *leaving* out of the cluster, then whatever is left of their machines, then their records."""
+    survivors = [node for node in hold.forest.staying if node.ip]
+    with client_urls(survivors, cloud) as urls:
+        for name in leaving:
+            hold.check()
+            asyncio.run(admin.remove_peer(urls, access.system_seed, name))
+            log.info("%s: removed from the cluster", name)
+    all_or_raise([delete_server.submit(name, cloud, hold) for name in leaving])
+    record("departure", hold, lambda forest, _: forest.without(*leaving))

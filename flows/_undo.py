@@ -1,0 +1,71 @@
+"""Taking back what a run created, when it failed, was cancelled or crashed.
+
+Plain calls, no tasks: this also runs where Prefect's server has gone away, and in the hooks that a worker
+runs in a process of their own after the flow's process has died.
+"""
+
+import contextlib
+import logging
+from typing import Any
+
+from prefect import Flow
+from prefect.client.schemas.objects import FlowRun, State
+
+from blocks import open_cloud, open_registry
+from morpheus import site
+from morpheus.cloud import Cloud
+from morpheus.errors import ForestBusyError, MorpheusError
+from morpheus.forest import Status
+from morpheus.machine import StoreState
+from morpheus.names import name_from
+from morpheus.plan import made_by, undone
+from morpheus.registry.lease import Claim, Hold
+
+log = logging.getLogger("morpheus.undo")
+
+
+def undo(cloud: Cloud, hold: Hold, run: str) -> None:
+    """Remove the servers and records that *run* created; what was there before stays.
+
+    A node that already started beside others which hold data stays as well: the cluster may have put
+    streams on it. It is recorded, and planting again completes it.
+    """
+    forest = hold.forest
+    never_active = forest.status == Status.PROVISIONING
+    servers = {server.name: server for server in cloud.list_servers(hold.registry_id, forest.name)}
+    removed = {node.name for node in made_by(forest, run) if node.name not in servers}
+    for node in forest.nodes:
+        server = servers.get(node.name)
+        if server is None or server.run != run or node.status != Status.PROVISIONING:
+            continue
+        if not never_active and cloud.store(server) is not StoreState.FRESH:
+            log.warning("%s stays: it may hold data of the running cluster; plant again to finish", node.name)
+            continue
+        hold.check()
+        cloud.delete_server(hold.registry_id, node.name)
+        removed.add(node.name)
+        log.info("%s: removed again", node.name)
+    rest = hold.update(lambda forest, _: undone(forest, run, removed) if forest else None)
+    if rest is None:
+        site.access_folder().forget(forest.name)
+
+
+def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Undo a run from outside, after it was cancelled or its process died; nothing when all is in order."""
+    del flow, state
+    given = flow_run.parameters or {}
+    run, name = str(flow_run.id), given.get("name") or name_from(str(flow_run.id))
+    if given.get("keep"):
+        return
+    with contextlib.suppress(MorpheusError):
+        cloud = open_cloud(given.get("cloud", "settings"))
+        registry = open_registry(given.get("registry", "settings"), cloud.provider)
+        forest = registry.find(name)
+        if forest is None or not made_by(forest, run):
+            return
+        try:
+            claim = Claim(name, "undo", run)
+            with Hold(registry, claim, lambda document, _: document, margin=cloud.margin) as hold:
+                undo(cloud, hold, run)
+        except ForestBusyError as error:
+            log.warning("%s", error)

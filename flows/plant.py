@@ -1,0 +1,179 @@
+"""Plant a forest, or heal it: reserve its names, raise its machines, prove the cluster, record it as active.
+
+A run that stops halfway leaves a forest in the status ``provisioning`` that planting again completes; what
+the run itself created is removed when it fails or is cancelled (``keep`` leaves it for a later run).
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from prefect import flow, unmapped
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from blocks import open_cloud, open_registry
+from flows._peers import remove_peers, streams_at_stake
+from flows._undo import sweep, undo
+from morpheus import settings as config
+from morpheus import site
+from morpheus.cloud import Cloud, Order
+from morpheus.errors import InvalidInputError, MachineError, PortTakenError
+from morpheus.forest import MAX_NODES, Forest, size_warning, wanted_nodes
+from morpheus.machine.binaries import nats_server, workload
+from morpheus.names import name_from
+from morpheus.nats.access import Access
+from morpheus.plan import Verb, Wanted, activated, addressed, plan_plant, replaced, reserve, subjects
+from morpheus.registry.lease import Claim, Hold
+from tasks._retry import all_or_raise
+from tasks.nats import configure, start_nats, start_workload, verify_cluster
+from tasks.registry import record, take_lease
+from tasks.servers import ensure_server, observe
+
+log = logging.getLogger("morpheus.plant")
+
+PORT_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """What a plant did: the forest, the seconds it took, and the streams that were lost before it."""
+
+    forest: Forest
+    seconds: float
+    lost_streams: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """All that the steps of one plant share."""
+
+    cloud: Cloud
+    hold: Hold
+    access: Access
+    nats: str
+    workload: str | None
+    run: str
+
+
+def run_name() -> str:
+    """``plant-<forest>``, also when the run names the forest."""
+    return f"plant-{flow_run.parameters.get('name') or name_from(str(flow_run.id))}"
+
+
+@flow(name="plant", flow_run_name=run_name, on_cancellation=[sweep], on_crashed=[sweep])
+def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who plants
+    name: str | None = None,
+    size: Literal["small", "medium", "large"] | None = None,
+    nodes: Annotated[int, Field(ge=1, le=MAX_NODES)] | None = None,
+    cloud: str = "settings",
+    registry: str = "settings",
+    keep: bool = False,  # Prefect passes parameters by name
+) -> Planted:
+    """Plant the forest, or heal it, and return it once a message has passed through its cluster.
+
+    Args:
+        name: Its name: a DNS label of at most 50 characters. Left out, the run makes one up.
+        size: small is 1 node, medium 3, large 5. Left out: as it is, or medium for a new forest.
+        nodes: The number of nodes, instead of a size. Two are refused; odd numbers are the better choice.
+        cloud: Where machines come from: local, settings (morpheus.yaml), or a stored block as type/name.
+        registry: Where the forest is recorded: settings (morpheus.yaml) or a stored block as type/name.
+        keep: When it fails, leave what was created, so that planting again can go on from there.
+    """
+    started = time.monotonic()
+    run = str(flow_run.id)
+    where = open_cloud(cloud)
+    known = open_registry(registry, where.provider)
+    settings = config.load()
+    wanted = Wanted(
+        name or name_from(run), wanted_nodes(size, nodes), where.provider, where.location, known.url, run
+    )
+    site.check_unique(settings, wanted.name, known)
+    programs = find_programs(settings)
+
+    claim = Claim(wanted.name, "plant", run)
+    with take_lease(
+        known,
+        claim,
+        lambda document, now: document.with_forest(reserve(document.forests.get(wanted.name), wanted, now)),
+        where.margin,
+    ) as hold:
+        try:
+            access = site.access_folder().ensure(wanted.name)
+            ground = Ground(where, hold, access, *programs, run)
+            lost = raise_forest(ground, settings)
+        except BaseException:
+            if not keep:
+                undo(where, hold, run)
+            raise
+    if warning := size_warning(len(hold.forest.staying)):
+        log.warning(warning)
+    return Planted(hold.forest, time.monotonic() - started, lost)
+
+
+def find_programs(settings: config.Settings) -> tuple[str, str | None]:
+    """The paths of nats-server and of the workload, before anything is created."""
+    wanted, cache = settings.integration, config.cache_dir()
+    server = nats_server(wanted.nats_version, cache, wanted.nats_releases_url)
+    log.info("nats-server %s from %s", server.version, server.origin)
+    if not wanted.nimsforest_install:
+        return str(server.path), None
+    if not wanted.nimsforest_download_url:
+        raise InvalidInputError("integration.nimsforest_install needs integration.nimsforest_download_url.")
+    program = workload(wanted.nimsforest_download_url, wanted.nimsforest_checksum, cache)
+    return str(server.path), str(program.path)
+
+
+def raise_forest(ground: Ground, settings: config.Settings) -> tuple[str, ...]:
+    """From whatever is there to an active forest; returns the streams that were lost before."""
+    hold, forest = ground.hold, ground.hold.forest
+    steps = plan_plant(forest, observe(ground.cloud, hold.registry_id, forest.name))
+    lost: tuple[str, ...] = ()
+
+    if leaving := subjects(steps, Verb.REMOVE_PEER):
+        retiring = subjects(steps, Verb.RETIRE)
+        bring_up(ground, subjects(steps, Verb.REVIVE), without=retiring)
+        lost = streams_at_stake(ground.cloud, hold, leaving, ground.access, settings.provisioning)
+        fresh = subjects(steps, Verb.RESERVE)
+        record("replacement", hold, lambda forest, now: replaced(forest, retiring, fresh, ground.run, now))
+        remove_peers(ground.cloud, hold, leaving, ground.access)
+        bring_up(ground, subjects(steps, Verb.CREATE))
+    else:
+        bring_up(ground, (*subjects(steps, Verb.REVIVE), *subjects(steps, Verb.CREATE)))
+
+    wait = settings.provisioning
+    verify_cluster(hold.forest, ground.cloud, wait.readiness_timeout, wait.readiness_interval)
+    if ground.workload:
+        every = hold.forest.staying
+        all_or_raise(start_workload.map(every, *_same(hold.forest, ground.cloud, ground.workload, hold)))
+    record("active", hold, lambda forest, _: activated(forest))
+    return lost
+
+
+def bring_up(ground: Ground, names: tuple[str, ...], *, without: tuple[str, ...] = ()) -> None:
+    """Machines for *names*, their addresses recorded, every node but *without* configured, *names* started.
+
+    A port that another program took in between is a reason to choose again, not to fail.
+    """
+    hold = ground.hold
+    for _ in range(PORT_TRIES):
+        siblings = len(hold.forest.staying)
+        orders = [Order(name, hold.forest.name, hold.registry_id, ground.run, siblings) for name in names]
+        servers = all_or_raise(ensure_server.map(orders, *_same(ground.cloud, hold)))
+        record("addresses", hold, lambda forest, _, servers=servers: addressed(forest, servers))  # type: ignore[misc]
+        placed = [node for node in hold.forest.staying if node.ip and node.name not in without]
+        all_or_raise(configure.map(placed, *_same(hold.forest, ground.cloud, ground.access, hold)))
+        starting = [node for node in placed if node.name in names]
+        try:
+            all_or_raise(start_nats.map(starting, *_same(hold.forest, ground.cloud, ground.nats, hold)))
+        except PortTakenError as error:
+            log.warning("%s", error)
+            continue
+        return
+    raise MachineError(f"Other programs took the chosen ports {PORT_TRIES} times in a row; try again.")
+
+
+def _same(*values: Any) -> tuple[Any, ...]:
+    """Arguments that every call of a map gets as they are."""
+    return tuple(unmapped(value) for value in values)

@@ -1,0 +1,89 @@
+"""Tear a forest down: machines first, the record last, so that nothing is forgotten that still exists."""
+
+import logging
+from datetime import datetime
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from blocks import open_cloud, open_registry
+from morpheus import settings as config
+from morpheus import site
+from morpheus.cloud import Cloud
+from morpheus.errors import ForestNotFoundError, InvalidInputError, MachineError
+from morpheus.forest import Forest, check_name
+from morpheus.plan import Verb, plan_teardown, subjects, torn
+from morpheus.registry import Registry
+from morpheus.registry.document import Document
+from morpheus.registry.lease import Claim, Hold
+from tasks._retry import all_or_raise
+from tasks.registry import record, take_lease
+from tasks.servers import delete_server, observe
+
+log = logging.getLogger("morpheus.teardown")
+
+
+def run_name() -> str:
+    return f"teardown-{flow_run.parameters.get('name') or 'nothing'}"
+
+
+@flow(name="teardown", flow_run_name=run_name)
+def teardown(name: str | None = None, cloud: str = "settings", registry: str = "settings") -> tuple[str, ...]:
+    """Remove every machine of the forest, then its record; return the names of the machines.
+
+    Running it again completes a teardown that was interrupted.
+
+    Args:
+        name: The forest. It has to be given; without it the run fails and lists the forests there are.
+        cloud: Where its machines are, unless they are on the worker's own: settings or a block as type/name.
+        registry: Where it is recorded, unless on the worker's own machine: settings or a block as type/name.
+    """
+    settings = config.load()
+    if not name:
+        raise InvalidInputError(f"teardown needs the name of a forest. {site.known_names(settings)}")
+    where, known = open_home(settings, check_name(name), cloud, registry)
+    claim = Claim(name, "teardown", str(flow_run.id))
+    with take_lease(
+        known, claim, lambda document, now: leaving(document, name, where, now), where.margin
+    ) as hold:
+        return remove_all(where, hold)
+
+
+def open_home(settings: config.Settings, name: str, cloud: str, registry: str) -> tuple[Cloud, Registry]:
+    """The cloud and the registry of the forest *name*.
+
+    Raises:
+        ForestNotFoundError: nothing is recorded under that name, and no machine of ours bears it.
+    """
+    local = site.local_registry()
+    local_id = local.read().registry_id or ""
+    if local.find(name) or site.local_cloud().list_servers(local_id, name):
+        return site.local_cloud(), local
+    found = site.find(settings, name)
+    if found is None and registry == "settings":
+        raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
+    where = open_cloud("local" if found and found.forest.provider == "local" else cloud)
+    return where, open_registry(registry, where.provider)
+
+
+def leaving(document: Document, name: str, cloud: Cloud, now: datetime) -> Document:
+    """The document with the forest on its way out; one that only machines told of is recorded first."""
+    forest = document.forests.get(name) or Forest(name, provider=cloud.provider, created_at=now)
+    return document.with_forest(torn(forest))
+
+
+def remove_all(cloud: Cloud, hold: Hold) -> tuple[str, ...]:
+    """Delete what is recorded or found, look again, and only then forget."""
+    name = hold.forest.name
+    steps = plan_teardown(hold.forest, name, observe(cloud, hold.registry_id, name))
+    machines = subjects(steps, Verb.DELETE)
+    all_or_raise([delete_server.submit(each, cloud, hold) for each in machines])
+    if left := cloud.list_servers(hold.registry_id, name):
+        raise MachineError(
+            f"{', '.join(server.name for server in left)} still exist, so {name} stays recorded: "
+            f"run morpheus teardown {name} again."
+        )
+    site.access_folder().forget(name)
+    record("departure", hold, lambda *_: None)
+    log.info("%s: gone, with %d machine(s)", name, len(machines))
+    return machines

@@ -1,0 +1,178 @@
+"""The commands. What they show is in show.py, how they run flows in running.py, up and down in server.py."""
+
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from morpheus.cli import show
+from morpheus.cli.faults import Commands
+from morpheus.forest import MAX_NODES, Size
+
+
+class Output(StrEnum):
+    """How results are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text for people, json for scripts.")]
+SizeArgument = Annotated[
+    Size | None,
+    typer.Argument(help="small is 1 node, medium 3, large 5; left out: as it is, medium for a new one."),
+]
+NodesOption = Annotated[
+    int | None, typer.Option("--nodes", help=f"Number of nodes instead of a size, 1 to {MAX_NODES}.")
+]
+NameOption = Annotated[str | None, typer.Option("--name", help="Name of the forest; made up when left out.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+KeepOption = Annotated[
+    bool, typer.Option("--keep", help="When it fails, leave what was created for a later run.")
+]
+NameArgument = Annotated[str | None, typer.Argument(help="The forest; left out, the only one is meant.")]
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Plant NATS forests, watch them, and take them down.",
+)
+plant_app = typer.Typer(no_args_is_help=True, help="Plant a forest, or heal one that lost something.")
+app.add_typer(plant_app, name="plant")
+
+
+@plant_app.command("local")
+def plant_local(  # noqa: PLR0913  # the options of the command
+    size: SizeArgument = None,
+    nodes: NodesOption = None,
+    name: NameOption = None,
+    *,
+    dry_run: DryRunOption = False,
+    keep: KeepOption = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Plant on this machine: real servers as processes, no cloud, no Docker."""
+    _plant("local", size, nodes, name, dry_run=dry_run, keep=keep, output=output)
+
+
+@plant_app.command("cloud")
+def plant_cloud(  # noqa: PLR0913  # the options of the command
+    size: SizeArgument = None,
+    nodes: NodesOption = None,
+    name: NameOption = None,
+    *,
+    dry_run: DryRunOption = False,
+    keep: KeepOption = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Plant with the provider that morpheus.yaml names."""
+    _plant("settings", size, nodes, name, dry_run=dry_run, keep=keep, output=output)
+
+
+def _plant(  # noqa: PLR0913  # the options of the command
+    cloud: str,
+    size: Size | None,
+    nodes: int | None,
+    name: str | None,
+    *,
+    dry_run: bool,
+    keep: bool,
+    output: Output,
+) -> None:
+    from morpheus.cli import running  # noqa: PLC0415  # reading commands start without it
+
+    if dry_run:
+        show.steps(*running.plan(cloud, size, nodes, name), json=output is Output.JSON)
+        return
+    show.planted(running.plant(cloud, size, nodes, name, keep=keep), json=output is Output.JSON)
+
+
+@app.command("list")
+def list_forests(*, output: OutputOption = Output.TEXT) -> None:
+    """List every forest of every registry."""
+    from morpheus import settings, site  # noqa: PLC0415  # for a fast --help
+
+    current = settings.load()
+    urls = [registry.url for registry in site.registries(current)]
+    show.forests(site.everything(current), urls, json=output is Output.JSON)
+
+
+@app.command()
+def status(
+    name: NameArgument = None,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show a forest's nodes as they are now; exit code 7 when it is not formed."""
+    from morpheus.cli import looking  # noqa: PLC0415  # for a fast --help
+
+    found = looking.the_forest(name)
+    health = looking.watch(found) if watch else looking.examine(found)
+    show.health(health, found.registry.url, json=output is Output.JSON)
+    if not health.formation.formed:
+        raise typer.Exit(7)
+
+
+@app.command()
+def connect(
+    name: NameArgument = None,
+    *,
+    system: Annotated[bool, typer.Option("--system", help="As the system account's user.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Write a context for the nats command, and print the environment an application needs."""
+    from morpheus.cli import looking  # noqa: PLC0415  # for a fast --help
+
+    show.connection(*looking.connect(looking.the_forest(name), system=system), json=output is Output.JSON)
+
+
+@app.command()
+def teardown(
+    name: NameArgument = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Remove a forest: its servers and all their data first, then its record."""
+    from morpheus.cli import running  # noqa: PLC0415  # reading commands start without it
+
+    chosen, nodes = running.to_tear_down(name)
+    if not yes:
+        show.ask_for_name(chosen, nodes)
+    show.torn_down(chosen, running.teardown(chosen), json=output is Output.JSON)
+
+
+@app.command()
+def up(*, output: OutputOption = Output.TEXT) -> None:
+    """Start a Prefect server and worker in the background, with all deployments."""
+    from morpheus.cli import server  # noqa: PLC0415  # for a fast --help
+
+    show.server(server.up(), json=output is Output.JSON)
+
+
+@app.command()
+def down(
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Also when flows are running.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Stop the Prefect server and worker that up started; forests stay as they are."""
+    from morpheus.cli import server  # noqa: PLC0415  # for a fast --help
+
+    show.stopped(was_running=server.down(force=force), json=output is Output.JSON)
+
+
+@app.command()
+def version(*, output: OutputOption = Output.TEXT) -> None:
+    """Show the versions of Morpheus and of what it uses."""
+    from morpheus.cli import looking  # noqa: PLC0415  # for a fast --help
+
+    show.versions(looking.versions(), json=output is Output.JSON)
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.exit(app())

@@ -1,0 +1,107 @@
+"""Reading commands: find the forest that is meant, look at it, connect to it. No Prefect here."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import morpheus
+from morpheus import settings as config
+from morpheus import site
+from morpheus.errors import ForestNotFoundError, InvalidInputError, MachineError, MissingPartError
+from morpheus.files import replace_file
+from morpheus.forest import check_name
+from morpheus.nats.config import client_url
+from morpheus.site import Found
+from morpheus.watch import Health
+
+WATCH_EVERY = 2.0  # seconds
+
+
+def the_forest(name: str | None) -> Found:
+    """The forest *name*, or the only one there is.
+
+    Raises:
+        ForestNotFoundError: there is none of that name.
+        InvalidInputError: no name was given and there is not exactly one forest.
+    """
+    settings = config.load()
+    if name is not None:
+        found = site.find(settings, check_name(name))
+        if found is None:
+            raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
+        return found
+    everything = site.everything(settings)
+    if len(everything) != 1:
+        raise InvalidInputError(f"Say which forest. {site.known_names(settings)}")
+    return everything[0]
+
+
+def examine(found: Found) -> Health:
+    from morpheus import watch  # noqa: PLC0415  # list needs none of it
+
+    if found.forest.provider != "local":
+        raise MissingPartError(
+            f"{found.forest.name} is on {found.forest.provider}, which cannot be measured from here yet; "
+            "morpheus list shows what is recorded."
+        )
+    return watch.examine(found.forest, site.local_cloud())
+
+
+def watch(found: Found) -> Health:
+    """Show the forest again and again until Ctrl-C; return what was seen last."""
+    from rich.live import Live  # noqa: PLC0415  # only for this
+
+    from morpheus.cli import show  # noqa: PLC0415  # only for this
+
+    health = examine(found)
+    try:
+        with Live(show.health_screen(health, found.registry.url), auto_refresh=False) as live:
+            while True:
+                live.update(show.health_screen(health, found.registry.url), refresh=True)
+                time.sleep(WATCH_EVERY)
+                health = examine(the_forest(found.forest.name))
+    except KeyboardInterrupt:
+        return health
+
+
+def connect(found: Found, *, system: bool) -> tuple[str, Path, dict[str, str]]:
+    """Write a context as the ``nats`` command reads it: its name, its file, and the environment."""
+    forest = found.forest
+    folder = site.access_folder()
+    if folder.find(forest.name) is None:
+        raise MissingPartError(
+            f"The secrets of {forest.name} are not on this machine; connect where it was planted."
+        )
+    urls = ",".join(client_url(node) for node in forest.staying if node.ip)
+    seed = str(folder.seed_file(forest.name, system=system))
+    name = f"{forest.name}-system" if system else forest.name
+    description = f"{forest.name}, {'system' if system else 'application'} account, by Morpheus"
+    context = {"description": description, "url": urls, "nkey": seed}
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    path = home / "nats" / "context" / f"{name}.json"
+    try:
+        replace_file(path, json.dumps(context, indent=2).encode())
+    except OSError as error:
+        raise MachineError(f"Cannot write {path}: {error.strerror or error}.") from error
+    return name, path, {"NATS_URL": urls} | ({"NATS_NKEY": seed} if system else {})
+
+
+def versions() -> dict[str, str]:
+    """The versions of what matters, by name."""
+    from morpheus.machine.binaries import nats_server  # noqa: PLC0415  # only for this
+
+    try:
+        wanted = config.load().integration
+        server = nats_server(wanted.nats_version, config.cache_dir(), wanted.nats_releases_url)
+        nats = f"{server.version} from {server.origin}"
+    except MissingPartError as error:
+        nats = str(error)
+    return {
+        "morpheus": morpheus.__version__,
+        "python": platform.python_version(),
+        "prefect": importlib.metadata.version("prefect"),
+        "nats-server": nats,
+    }

@@ -1,0 +1,101 @@
+"""Commands that change something: each runs its flow in this process.
+
+Prefect's server is the one that PREFECT_API_URL names, else the one that ``morpheus up`` started, else a
+temporary one that ends with the command.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from morpheus import settings as config
+from morpheus import site, watch
+from morpheus.cli import progress, server
+from morpheus.cli.looking import the_forest
+from morpheus.errors import ForestNotFoundError, NotReadyError
+from morpheus.files import make_folder
+from morpheus.forest import Forest, Size, check_name, wanted_nodes
+from morpheus.plan import Step, Wanted, plan_plant, reserve
+
+if TYPE_CHECKING:
+    from flows.plant import Planted
+
+
+def plan(
+    cloud: str, size: Size | None, nodes: int | None, name: str | None
+) -> tuple[Forest, tuple[Step, ...]]:
+    """What :func:`plant` would do: the forest as it would be reserved, and the steps."""
+    settings = config.load()
+    where = site.local_cloud() if cloud == "local" else site.configured_cloud(settings)
+    registry = site.local_registry() if where.provider == "local" else site.require_shared(settings)
+    wanted = Wanted(name or "a-new-forest", wanted_nodes(size, nodes), where.provider, where.location)
+    site.check_unique(settings, wanted.name, registry)
+    document = registry.read()
+    forest = reserve(document.forests.get(wanted.name), wanted, registry.now())
+    return forest, plan_plant(forest, watch.look(where, document.registry_id or "", forest.name))
+
+
+def plant(cloud: str, size: Size | None, nodes: int | None, name: str | None, *, keep: bool) -> "Planted":
+    """Run the flow ``plant``; bad input is refused before Prefect starts."""
+    plan(cloud, size, nodes, name)
+    with _prefect():
+        from flows.plant import plant as flow  # noqa: PLC0415  # Prefect takes its settings at import
+
+        return flow(name=name, nodes=wanted_nodes(size, nodes), cloud=cloud, keep=keep)
+
+
+def to_tear_down(name: str | None) -> tuple[str, int]:
+    """The forest that is meant and how many nodes it has, machines without a record included."""
+    if name is None:
+        forest = the_forest(None).forest
+        return forest.name, len(forest.nodes)
+    settings = config.load()
+    found = site.find(settings, check_name(name))
+    if found:
+        return name, len(found.forest.nodes)
+    unrecorded = site.local_cloud().list_servers(site.local_registry().read().registry_id or "", name)
+    if not unrecorded:
+        raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
+    return name, len(unrecorded)
+
+
+def teardown(name: str) -> tuple[str, ...]:
+    """Run the flow ``teardown``."""
+    with _prefect():
+        from flows.teardown import teardown as flow  # noqa: PLC0415  # Prefect takes its settings at import
+
+        return flow(name=name)
+
+
+@contextlib.contextmanager
+def _prefect() -> Iterator[None]:
+    """Prefect, quiet and with a server, while the block runs."""
+    running = None if "PREFECT_API_URL" in os.environ else server.find()
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # our own log tells the story
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
+    what = "Starting a run on the Prefect server"
+    if running:
+        os.environ.update(running.client_environment())
+    elif "PREFECT_API_URL" not in os.environ:
+        os.environ.setdefault("PREFECT_HOME", str(config.data_dir() / "prefect"))
+        os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+        make_folder(config.data_dir())
+        what = "Starting Prefect for this run (some seconds, the first time up to half a minute)"
+    with progress.shown(f"{what} ..."):
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: PLC0415
+
+        # The heartbeat's thread would cost a second at the end, and nobody watches this run from outside.
+        try:
+            with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+                yield
+        except RuntimeError as error:
+            if "ephemeral" not in str(error):
+                raise
+            raise NotReadyError(
+                f"Prefect's temporary server did not start; is there room and leave to write in "
+                f"{os.environ.get('PREFECT_HOME')}? To run one of your own: morpheus up"
+            ) from error

@@ -1,0 +1,197 @@
+"""Prefect in the background: a server on loopback behind a password, one worker, the deployments."""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from pathlib import Path
+
+from morpheus import settings as config
+from morpheus.errors import MachineError, MissingPartError, NotReadyError, RefusedError
+from morpheus.files import replace_file
+from morpheus.machine import Program, processes
+from morpheus.machine.local import is_free
+from morpheus.wait import wait_until
+
+START_TIMEOUT = 120.0  # seconds; the first start makes the database
+STOP_TIMEOUT = 30.0  # seconds
+SERVER, WORKER = "server", "worker"
+FIRST_PORT = 4200
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A Prefect server of this user: where it is, and where its password stands."""
+
+    port: int
+    folder: Path
+    deployments: tuple[str, ...] = ()
+
+    @property
+    def ui(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def api(self) -> str:
+        return f"{self.ui}/api"
+
+    @property
+    def auth_file(self) -> Path:
+        return self.folder / "auth"
+
+    def client_environment(self) -> dict[str, str]:
+        """The variables with which a Prefect client uses this server."""
+        return {
+            "PREFECT_HOME": str(self.folder),
+            "PREFECT_API_URL": self.api,
+            "PREFECT_API_AUTH_STRING": self.auth_file.read_text().strip(),
+        }
+
+
+def _folder() -> Path:
+    return config.data_dir() / "prefect"
+
+
+def find() -> Up | None:
+    """The server that :func:`up` started, if it runs and answers."""
+    folder = _folder()
+    try:
+        port = int(json.loads((folder / "up.json").read_text())["port"])
+    except (OSError, ValueError, KeyError):
+        return None
+    running = Up(port, folder)
+    return running if processes.find(folder, SERVER) and _answers(running) else None
+
+
+def up() -> Up:
+    """Start what does not run yet; return when the deployments are there.
+
+    Raises:
+        NotReadyError: the server does not answer in time; names its log.
+    """
+    folder = _folder()
+    _secret(folder / "auth", f"morpheus:{secrets.token_urlsafe(24)}")
+    # Made here and kept outside the database, so that a copy of the database opens no block.
+    _secret(folder / "encryption-key", urlsafe_b64encode(os.urandom(32)).decode())
+    running = find() or _start_server(folder)
+    names = _register(running)
+    env = {**os.environ, **running.client_environment(), **_worker_environment()}
+    command = ("worker", "start", "--pool", "morpheus", "--type", "process", "--name", "morpheus")
+    processes.start(folder, Program(WORKER, (sys.executable, "-m", "prefect", *command), env))
+    return Up(running.port, folder, names)
+
+
+def down(*, force: bool) -> bool:
+    """Stop worker and server; whether there was anything to stop.
+
+    Raises:
+        RefusedError: flows are running, and *force* was not given.
+    """
+    folder = _folder()
+    running = find()
+    if running and not force and (names := _running_flows(running)):
+        raise RefusedError(
+            f"Running: {', '.join(names)}. Wait for them to end, or stop them too: morpheus down --force"
+        )
+    was_running = any(processes.find(folder, each) for each in (WORKER, SERVER))
+    for each in (WORKER, SERVER):
+        processes.stop(folder, each, timeout=STOP_TIMEOUT)
+    (folder / "up.json").unlink(missing_ok=True)
+    return was_running
+
+
+def _secret(path: Path, fresh: str) -> None:
+    """Keep *fresh* in *path*, for this user's eyes only, unless something stands there."""
+    if not path.exists():
+        try:
+            replace_file(path, fresh.encode())
+        except OSError as error:
+            raise MachineError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def _start_server(folder: Path) -> Up:
+    processes.stop(folder, SERVER)  # one that runs but does not answer
+    port = next((port for port in range(FIRST_PORT, FIRST_PORT + 200) if is_free(port)), None)
+    if port is None:
+        raise MissingPartError(f"No port is free from {FIRST_PORT} on for Prefect's server.")
+    replace_file(folder / "up.json", json.dumps({"port": port}).encode())
+    starting = Up(port, folder)
+    env = {
+        **os.environ,
+        "PREFECT_HOME": str(folder),
+        "PREFECT_SERVER_API_AUTH_STRING": starting.auth_file.read_text().strip(),
+        "PREFECT_SERVER_ENCRYPTION_KEY": (folder / "encryption-key").read_text().strip(),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # In memory, a slot that is held while the server restarts would be gone for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
+        env.pop(name, None)
+    command = ("server", "start", "--host", "127.0.0.1", "--port", str(port))
+    process = processes.start(folder, Program(SERVER, (sys.executable, "-m", "prefect", *command), env))
+
+    def state() -> str:
+        if not processes.is_running(process):
+            raise NotReadyError(f"Prefect's server ended at once; see {folder / 'server.out'}.")
+        return "it answers" if _answers(starting) else "it does not answer yet"
+
+    wait_until(
+        f"Prefect's server at {starting.ui}",
+        state,
+        lambda seen: seen == "it answers",
+        lambda seen: f"{seen}; its log is {folder / 'server.out'}",
+        timeout=START_TIMEOUT,
+        interval=0.2,
+    )
+    return starting
+
+
+def _worker_environment() -> dict[str, str]:
+    """What makes flows of the worker see the same settings and data as this command."""
+    path = config.config_path()
+    named = {"MORPHEUS_CONFIG": str(path.absolute())} if path else {}
+    return {**named, "MORPHEUS_DATA_DIR": str(config.data_dir()), "PREFECT_WORKER_QUERY_SECONDS": "2"}
+
+
+def _register(running: Up) -> tuple[str, ...]:
+    """Register blocks, work pool, automations and deployments; their names."""
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments"],
+        env={**os.environ, **running.client_environment()},
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT,
+        check=False,
+    )
+    if done.returncode:
+        raise MachineError(f"The deployments could not be registered: {done.stderr.strip()[-600:]}")
+    return tuple(done.stdout.split())
+
+
+def _answers(running: Up) -> bool:
+    import httpx  # noqa: PLC0415  # only for this
+
+    try:
+        return httpx.get(f"{running.api}/health", timeout=2, trust_env=False).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _running_flows(running: Up) -> list[str]:
+    import httpx  # noqa: PLC0415  # only for this
+
+    user, _, password = running.auth_file.read_text().strip().partition(":")
+    query = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}}}
+    try:
+        answer = httpx.post(
+            f"{running.api}/flow_runs/filter", json=query, auth=(user, password), timeout=10, trust_env=False
+        )
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        raise MachineError(
+            f"Prefect's server does not say what runs ({error}): morpheus down --force"
+        ) from error
+    return [run["name"] for run in answer.json()]

@@ -1,0 +1,258 @@
+"""What commands print: tables and sentences for people, JSON for scripts (docs/output.md)."""
+
+import json as jsonlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+
+from morpheus.errors import InvalidInputError
+from morpheus.forest import Forest, Node
+
+if TYPE_CHECKING:
+    from flows.plant import Planted
+    from morpheus.cli.server import Up
+    from morpheus.plan import Step
+    from morpheus.site import Found
+    from morpheus.watch import Health, NodeHealth
+
+UNKNOWN = "-"
+WIDE = 200  # columns where no terminal says how many there are
+
+
+def _print(*what: Any) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(*what, sep="\n", highlight=False, markup=False, soft_wrap=True)
+
+
+def _json(value: Any) -> None:
+    print(jsonlib.dumps(value, indent=2))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column in columns:
+        table.add_column(column, no_wrap=column != "STATE", overflow="fold")
+    return table
+
+
+def _time(time: datetime | None) -> str | None:
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z") if time else None
+
+
+def _node(node: Node) -> dict[str, Any]:
+    ports = node.ports
+    return {
+        "name": node.name,
+        "status": node.status,
+        "ip": node.ip,
+        "ports": {"client": ports.client, "cluster": ports.cluster, "monitor": ports.monitor},
+    }
+
+
+def _forest(forest: Forest) -> dict[str, Any]:
+    lease = forest.lease
+    return {
+        "name": forest.name,
+        "provider": forest.provider,
+        "location": forest.location or None,
+        "size": forest.size,
+        "status": forest.status,
+        "created_at": _time(forest.created_at),
+        "registry": forest.registry_url or None,
+        "held_by": f"{lease.holder}, {lease.operation}" if lease else None,
+        "nodes": [_node(node) for node in forest.nodes],
+    }
+
+
+def forests(found: Sequence["Found"], registries: Sequence[str], *, json: bool) -> None:
+    """Every forest, and the registries that were read."""
+    if json:
+        _json({"forests": [_forest(each.forest) for each in found], "registries": list(registries)})
+        return
+    table = _table("FOREST", "PROVIDER", "SIZE", "NODES", "STATUS", "CREATED")
+    for each in found:
+        forest = each.forest
+        created = f"{forest.created_at:%Y-%m-%d %H:%M}" if forest.created_at else UNKNOWN
+        words = (forest.name, forest.provider, forest.size, str(len(forest.nodes)), forest.status, created)
+        table.add_row(*(word or UNKNOWN for word in words))
+    nothing = "No forests yet. Plant one on this machine: morpheus plant local"
+    _print(table if found else nothing, *(f"Registry: {url}" for url in registries))
+
+
+def health(health: "Health", registry: str, *, json: bool) -> None:
+    """One forest as it is now."""
+    if json:
+        _json(_health(health, registry))
+    else:
+        _print(health_screen(health, registry))
+
+
+def _health(health: "Health", registry: str) -> dict[str, Any]:
+    formation = health.formation
+    return {
+        **_forest(health.forest),
+        "registry": registry,
+        "formed": formation.formed,
+        "reason": formation.reason,
+        "leader": formation.leader or None,
+        "current": formation.current,
+        "expected": len(formation.states),
+        "nodes": [_node_health(each) for each in health.nodes],
+    }
+
+
+def _node_health(each: "NodeHealth") -> dict[str, Any]:
+    reading, known = each.reading, each.reading.reachable
+    return {
+        **_node(each.node),
+        "pid": each.pid,
+        "workload_pid": each.workload_pid,
+        "state": each.state,
+        "version": reading.version or None,
+        "cpu_percent": round(each.cpu, 1) if each.cpu is not None else None,
+        "memory_bytes": each.memory,
+        "connections": reading.connections if known else None,
+        "storage_bytes": reading.storage if known else None,
+        "max_storage_bytes": reading.max_storage if known else None,
+        "messages_in": reading.messages_in if known else None,
+        "messages_out": reading.messages_out if known else None,
+        "slow_consumers": reading.slow_consumers if known else None,
+    }
+
+
+def health_screen(health: "Health", registry: str) -> Group:
+    """One forest as a screen."""
+    forest, formation = health.forest, health.formation
+    table = _table("NODE", "IP", "PORTS", "PID", "STATE", "CPU", "MEM", "CONNS")
+    for each in health.nodes:
+        ports = each.node.ports
+        leads = " (leader)" if formation.leader == each.node.name and len(health.nodes) > 1 else ""
+        table.add_row(
+            each.node.label,
+            each.node.ip or UNKNOWN,
+            f"{ports.client} {ports.cluster} {ports.monitor}",
+            str(each.pid or UNKNOWN),
+            each.state + leads,
+            f"{each.cpu:.0f}%" if each.cpu is not None else UNKNOWN,
+            f"{each.memory / 2**20:.0f} MiB" if each.memory is not None else UNKNOWN,
+            str(each.reading.connections) if each.reading.reachable else UNKNOWN,
+        )
+    verdict = "formed" if formation.formed else "NOT FORMED"
+    lines = [f"🌲 Forest: {forest.name} ({forest.status})", f"Cluster: {verdict}: {formation.reason}"]
+    if not formation.formed:
+        lines.append(f"To heal it: morpheus plant {_where(forest)} --name {forest.name}")
+    leaving = [node.label for node in forest.nodes if node.leaving]
+    if leaving:
+        lines.append(f"On their way out: {', '.join(leaving)}")
+    return Group(*lines, table, f"Registry: {registry}")
+
+
+def _where(forest: Forest) -> str:
+    return "local" if forest.provider == "local" else "cloud"
+
+
+def steps(forest: Forest, steps: Sequence["Step"], *, json: bool) -> None:
+    """What a run would do."""
+    if json:
+        todo = [{"verb": step.verb.value, "subject": step.subject} for step in steps]
+        _json({"forest": forest.name, "nodes": len(forest.staying), "steps": todo})
+        return
+    _print(
+        f"Planting {forest.name} with {len(forest.staying)} node(s) would:", *(f"  {each}" for each in steps)
+    )
+
+
+def planted(result: "Planted", *, json: bool) -> None:
+    """A forest that is ready, and what to do with it."""
+    forest = result.forest
+    if json:
+        lost = list(result.lost_streams)
+        _json({**_forest(forest), "seconds": round(result.seconds, 2), "lost_streams": lost})
+        return
+    table = _table("NODE", "IP", "PORTS", "STATUS")
+    for node in forest.staying:
+        ports = node.ports
+        words = f"{ports.client} {ports.cluster} {ports.monitor}"
+        table.add_row(node.label, node.ip or UNKNOWN, words, node.status)
+    lost_lines = [
+        f"Lost before this run, with its only copy: the stream {name}" for name in result.lost_streams
+    ]
+    _print(
+        f"🌲 {forest.name} stands: {len(forest.staying)} node(s), ready after {result.seconds:.1f} s.",
+        table,
+        *lost_lines,
+        f"Registry:      {forest.registry_url}",
+        f"Look closer:   morpheus status {forest.name}",
+        f"Use it:        morpheus connect {forest.name}",
+        f"Take it down:  morpheus teardown {forest.name}",
+    )
+
+
+def connection(context: str, path: Path, environment: Mapping[str, str], *, json: bool) -> None:
+    """How to reach a forest: the environment on stdout, ready for eval; the rest beside it."""
+    if json:
+        _json({"context": context, "file": str(path), "environment": dict(environment)})
+        return
+    for key, value in environment.items():
+        print(f"export {key}={value}")
+    Console(stderr=True).print(
+        f"# The nats command knows it too: nats --context {context} server info",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def ask_for_name(name: str, nodes: int) -> None:
+    """Have the name typed before something is lost for good.
+
+    Raises:
+        InvalidInputError: it was not typed, or nobody is there to type.
+    """
+    if not Console().is_terminal:
+        raise InvalidInputError(f"Nobody is here to confirm it: morpheus teardown {name} --yes")
+    typed = typer.prompt(f"This removes {name} with its {nodes} node(s) and all their data. Type its name")
+    if typed.strip() != name:
+        raise InvalidInputError(f"That was not {name}: nothing was changed.")
+
+
+def torn_down(name: str, machines: Sequence[str], *, json: bool) -> None:
+    if json:
+        _json({"name": name, "removed": list(machines)})
+        return
+    _print(f"{name} is gone, with {len(machines)} node(s) and their data.")
+
+
+def server(up: "Up", *, json: bool) -> None:
+    """Where Prefect runs now."""
+    if json:
+        _json(
+            {"ui": up.ui, "api": up.api, "auth_file": str(up.auth_file), "deployments": list(up.deployments)}
+        )
+        return
+    _print(
+        f"Prefect runs at {up.ui}; log in with the line in {up.auth_file}",
+        f"Deployments: {', '.join(up.deployments)}",
+        "Stop it: morpheus down",
+    )
+
+
+def stopped(*, was_running: bool, json: bool) -> None:
+    if json:
+        _json({"stopped": was_running})
+        return
+    _print("Prefect is stopped; forests stay as they are." if was_running else "Nothing was running.")
+
+
+def versions(found: Mapping[str, str], *, json: bool) -> None:
+    if json:
+        _json(dict(found))
+        return
+    _print(*(f"{name} {version}" for name, version in found.items()))

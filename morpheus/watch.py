@@ -1,0 +1,144 @@
+"""Looking at a forest through its machines: what is there, what it says of itself, is it ready."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from morpheus.cloud import Cloud, Server
+from morpheus.forest import Forest, Node
+from morpheus.machine import NATS, WORKLOAD, Machine
+from morpheus.nats import admin, config, monitor
+from morpheus.nats.cluster import Formation, judge
+from morpheus.nats.monitor import Reading
+from morpheus.plan import Sight
+from morpheus.wait import wait_until
+
+log = logging.getLogger("morpheus.watch")
+
+
+def machine_of(node: Node, cloud: Cloud) -> Machine:
+    """The way onto the machine of a recorded node."""
+    return cloud.machine(Server(node.name, node.ip or "", {}, node.metadata))
+
+
+def look(cloud: Cloud, registry_id: str, forest: str) -> Mapping[str, Sight]:
+    """What there is under the forest's names, as the plan wants to know it."""
+    return {
+        server.name: Sight(cloud.store(server), running=cloud.machine(server).pid(NATS) is not None)
+        for server in cloud.list_servers(registry_id, forest)
+    }
+
+
+def read_nodes(
+    nodes: Sequence[Node], cloud: Cloud, *, timeout: float = monitor.TIMEOUT
+) -> Mapping[str, Reading]:
+    """What each node's server says of itself, all asked at once."""
+    with _reached(nodes, cloud, "monitor") as addresses:
+        readings = monitor.read_all(addresses, timeout=timeout)
+    return dict(zip((node.name for node in nodes), readings, strict=True))
+
+
+def wait_ready(forest: Forest, cloud: Cloud, *, timeout: float, interval: float) -> Formation:
+    """Wait until the forest's servers form what they should and a message passed through them.
+
+    Raises:
+        NotReadyError: they do not within *timeout* seconds; says what was seen last.
+    """
+    deadline = time.monotonic() + timeout
+    formation = wait_until(
+        f"the {len(forest.staying)} node(s) of {forest.name} to be ready",
+        lambda: judge(read_nodes(forest.staying, cloud)),
+        lambda verdict: verdict.formed,
+        lambda verdict: verdict.reason,
+        timeout=timeout,
+        interval=interval,
+    )
+    with client_urls(forest.staying, cloud) as urls:
+        took = asyncio.run(admin.probe(urls, timeout=max(1.0, deadline - time.monotonic())))
+    log.info("%s: %s; a message passed in %.2f s", forest.name, formation.reason, took)
+    return formation
+
+
+def wait_leader(
+    forest: Forest, survivors: Sequence[Node], cloud: Cloud, *, timeout: float, interval: float
+) -> None:
+    """Wait until the *survivors* of a cluster that lost nodes have a leader and are all current.
+
+    Raises:
+        NotReadyError: they are not within *timeout* seconds; says what was seen last.
+    """
+    wait_until(
+        f"the survivors of {forest.name} to agree on a leader",
+        lambda: judge(read_nodes(survivors, cloud)),
+        lambda verdict: bool(verdict.leader) and verdict.current == len(survivors),
+        lambda verdict: ", ".join(f"{name} {state}" for name, state in verdict.states.items()),
+        timeout=timeout,
+        interval=interval,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHealth:
+    """One node as people look at it.
+
+    ``state`` is "current" or says what is wrong; ``cpu`` is percent of all cores of its machine,
+    ``memory`` bytes of the server's process; both None where nothing was measured. ``pid`` and
+    ``workload_pid`` are of this machine's processes, None where there is none.
+    """
+
+    node: Node
+    state: str
+    reading: Reading
+    pid: int | None
+    workload_pid: int | None
+
+    @property
+    def cpu(self) -> float | None:
+        return self.reading.cpu / self.reading.cores if self.reading.reachable else None
+
+    @property
+    def memory(self) -> int | None:
+        return self.reading.memory if self.reading.reachable else None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A forest as people look at it."""
+
+    forest: Forest
+    formation: Formation
+    nodes: tuple[NodeHealth, ...]
+
+
+def examine(forest: Forest, cloud: Cloud) -> Health:
+    """Measure every recorded node of *forest*, all at once; one that is away costs its own time only."""
+    nodes = forest.staying
+    readings = read_nodes([node for node in nodes if node.ip], cloud)
+    never = Reading(error="it has no machine yet")
+    readings = {node.name: readings.get(node.name, never) for node in nodes}
+    formation = judge(readings) if nodes else Formation(False, "it has no nodes", {})
+    rows = []
+    for node in nodes:
+        machine = machine_of(node, cloud)
+        pids = (machine.pid(NATS), machine.pid(WORKLOAD)) if node.ip else (None, None)
+        rows.append(NodeHealth(node, formation.states[node.name], readings[node.name], *pids))
+    return Health(forest, formation, tuple(rows))
+
+
+@contextlib.contextmanager
+def client_urls(nodes: Sequence[Node], cloud: Cloud) -> Iterator[list[str]]:
+    """Addresses under which the nodes' NATS servers are reachable from here while the block runs."""
+    with _reached(nodes, cloud, "client") as addresses:
+        yield [f"nats://{config.authority(host, port)}" for host, port in addresses]
+
+
+@contextlib.contextmanager
+def _reached(nodes: Sequence[Node], cloud: Cloud, port: str) -> Iterator[list[tuple[str, int]]]:
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(machine_of(node, cloud).forward(getattr(node.ports, port))) for node in nodes
+        ]

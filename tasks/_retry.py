@@ -1,0 +1,53 @@
+"""What all tasks have in common: side effects are never cached, and only what may pass is retried."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture, wait
+
+from morpheus.errors import ReloadError, TransientError
+
+Result = TypeVar("Result")
+
+
+def transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether the same call may succeed in a moment."""
+    del task, run
+    try:
+        state.result()
+    except TransientError:
+        return True
+    except Exception:  # noqa: BLE001  # every other failure is final
+        return False
+    return False
+
+
+RETRYING: dict[str, Any] = {
+    "retries": 4,
+    "retry_delay_seconds": [0.5, 2, 5, 15],
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": transient,
+    "cache_policy": NO_CACHE,  # a call with effects is not a cache key
+    "persist_result": False,
+}
+
+
+def all_or_raise(futures: Sequence[PrefectFuture[Result]]) -> list[Result]:
+    """Wait for every future before raising, so that nothing is still under way when somebody cleans up.
+
+    Of several errors the one that a person has to act on is raised.
+    """
+    wait(list(futures))
+    errors = [
+        error
+        for future in futures
+        if not future.state.is_completed()
+        and isinstance(error := future.state.result(raise_on_failure=False), BaseException)
+    ]
+    final = [error for error in errors if not isinstance(error, TransientError | ReloadError)]
+    for error in (*final, *errors):
+        raise error
+    return [future.result() for future in futures]

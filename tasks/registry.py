@@ -1,0 +1,33 @@
+"""The registry: each write of a flow, as a task."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from prefect import task
+
+from morpheus.forest import Forest
+from morpheus.registry import Change, Registry
+from morpheus.registry.lease import Claim, Hold
+from tasks._retry import RETRYING
+
+log = logging.getLogger("morpheus.tasks")
+
+
+@task(task_run_name="reserve-{claim.name}", **RETRYING)
+def take_lease(registry: Registry, claim: Claim, prepare: Change, margin: float) -> Hold:
+    """Take the forest for this run, with what is to be written along; see :class:`Hold`."""
+    hold = Hold(registry, claim, prepare, margin=margin)
+    log.info("%s: recorded in %s, held for %s", claim.name, registry.url, claim.operation)
+    return hold
+
+
+@task(task_run_name="record-{what}", **RETRYING)
+def record(what: str, hold: Hold, change: Callable[[Forest, datetime], Forest | None]) -> Forest | None:
+    """Change the forest's record while this run holds it; None forgets it. *what* names the run."""
+    log.debug("recording %s", what)
+
+    def known(forest: Forest | None, now: datetime) -> Forest | None:
+        return change(forest, now) if forest else None
+
+    return hold.update(known)

@@ -1,0 +1,37 @@
+"""Servers: one idempotent call of the cloud per task, so that every task may be run again."""
+
+import logging
+from collections.abc import Mapping
+
+from prefect import task
+
+from morpheus.cloud import Cloud, Order, Server
+from morpheus.plan import Sight
+from morpheus.registry.lease import Hold
+from morpheus.watch import look
+from tasks._retry import RETRYING
+
+log = logging.getLogger("morpheus.tasks")
+
+
+@task(task_run_name="observe-{forest}", **RETRYING)
+def observe(cloud: Cloud, registry_id: str, forest: str) -> Mapping[str, Sight]:
+    """Return what there is under the forest's names."""
+    return look(cloud, registry_id, forest)
+
+
+@task(task_run_name="ensure-{order.name}", **RETRYING)
+def ensure_server(order: Order, cloud: Cloud, hold: Hold) -> Server:
+    """Return the server of *order*, creating it when absent."""
+    hold.check()
+    server = cloud.ensure_server(order)
+    log.info("%s: machine at %s, port %s", server.name, server.ip, server.metadata.get("client_port", 4222))
+    return server
+
+
+@task(task_run_name="delete-{name}", **RETRYING)
+def delete_server(name: str, cloud: Cloud, hold: Hold) -> None:
+    """Return when the server *name* of ours is gone."""
+    hold.check()
+    cloud.delete_server(hold.registry_id, name)
+    log.info("%s: gone", name)
