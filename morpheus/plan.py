@@ -113,17 +113,15 @@ def _reserved(name: str, wanted: Wanted, now: datetime) -> Node:
 def lost(forest: Forest, seen: Mapping[str, Sight]) -> tuple[str, ...]:
     """The nodes whose store is gone: they are never started again under their old names.
 
-    A node without a recorded address was never started, so it has nothing to lose; nor has a forest that
-    never was active and of which no node holds anything.
+    A node without a recorded address was never started, so it has nothing to lose. Nor has one whose machine
+    is there, in a forest that never was active and of which no node holds anything: its start failed.
     """
-    if forest.status == Status.PROVISIONING and not any(
-        sight.store is StoreState.HELD for sight in seen.values()
-    ):
-        return ()
+    held = any(sight.store is StoreState.HELD for sight in seen.values())
+    spared = seen if forest.status == Status.PROVISIONING and not held else ()
     return tuple(
         node.name
         for node in forest.staying
-        if node.ip and seen.get(node.name, Sight()).store is StoreState.GONE
+        if node.ip and node.name not in spared and seen.get(node.name, Sight()).store is StoreState.GONE
     )
 
 

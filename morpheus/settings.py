@@ -21,7 +21,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 class _Part(BaseModel):
     """A part of the settings: frozen, and a mistyped key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class RegistrySettings(_Part):
@@ -175,8 +175,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:  # its text quotes the line, which may hold a password
-        where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InvalidInputError(f"{path} is no YAML: {error.problem}{where}.") from error
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InvalidInputError(
+            f"{path} is no YAML: look at line {line}; a value with special characters needs quotes."
+        ) from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise InvalidInputError(f"{path} cannot be read: {reason}") from error

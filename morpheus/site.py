@@ -6,16 +6,19 @@ directly. Forests of this machine live in a registry of their own (``local.json`
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from morpheus import settings as config
 from morpheus.cloud import Cloud
-from morpheus.cloud.local import LocalCloud
 from morpheus.errors import InvalidInputError, MissingPartError, RefusedError
 from morpheus.forest import Forest
-from morpheus.nats.access import AccessFolder
 from morpheus.registry import Registry
 from morpheus.registry.local import LocalStore
 from morpheus.settings import Settings
+
+if TYPE_CHECKING:
+    from morpheus.cloud.local import LocalCloud
+    from morpheus.nats.access import AccessFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,15 @@ def local_registry(folder: Path | None = None) -> Registry:
     return Registry(LocalStore((folder or config.data_dir()) / "local.json"))
 
 
-def local_cloud(folder: Path | None = None) -> LocalCloud:
+def local_cloud(folder: Path | None = None) -> "LocalCloud":
+    from morpheus.cloud.local import LocalCloud  # noqa: PLC0415  # list never needs it
+
     return LocalCloud(folder or config.data_dir())
 
 
-def access_folder(folder: Path | None = None) -> AccessFolder:
+def access_folder(folder: Path | None = None) -> "AccessFolder":
+    from morpheus.nats.access import AccessFolder  # noqa: PLC0415  # list never needs it
+
     return AccessFolder((folder or config.data_dir()) / "access")
 
 

@@ -38,7 +38,9 @@ def plan(
 
 def plant(cloud: str, size: Size | None, nodes: int | None, name: str | None, *, keep: bool) -> "Planted":
     """Run the flow ``plant``; bad input is refused before Prefect starts."""
-    plan(cloud, size, nodes, name)
+    forest, _ = plan(cloud, size, nodes, name)
+    if cloud == "local":
+        site.local_cloud().check_room(sum(not node.ip for node in forest.staying))
     with _prefect():
         from flows.plant import plant as flow  # noqa: PLC0415  # Prefect takes its settings at import
 

@@ -1,15 +1,11 @@
 """What commands print: tables and sentences for people, JSON for scripts (docs/output.md)."""
 
 import json as jsonlib
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import typer
-from rich import box
-from rich.console import Console, Group
-from rich.table import Table
 
 from morpheus.errors import InvalidInputError
 from morpheus.forest import Forest, Node
@@ -22,25 +18,21 @@ if TYPE_CHECKING:
     from morpheus.watch import Health, NodeHealth
 
 UNKNOWN = "-"
-WIDE = 200  # columns where no terminal says how many there are
 
 
-def _print(*what: Any) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(*what, sep="\n", highlight=False, markup=False, soft_wrap=True)
+def _print(*lines: str) -> None:
+    print(*lines, sep="\n")
 
 
 def _json(value: Any) -> None:
     print(jsonlib.dumps(value, indent=2))
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in columns:
-        table.add_column(column, no_wrap=column != "STATE", overflow="fold")
-    return table
+def _table(*rows: Sequence[str]) -> str:
+    """*rows* in columns, the headings first; to import rich would take a fifth of a fast command's time."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n" + "\n".join(f"  {line.rstrip()}" for line in lines) + "\n"
 
 
 def _time(time: datetime | None) -> str | None:
@@ -77,14 +69,15 @@ def forests(found: Sequence["Found"], registries: Sequence[str], *, json: bool) 
     if json:
         _json({"forests": [_forest(each.forest) for each in found], "registries": list(registries)})
         return
-    table = _table("FOREST", "PROVIDER", "SIZE", "NODES", "STATUS", "CREATED")
+    rows = [("FOREST", "PROVIDER", "SIZE", "NODES", "STATUS", "CREATED")]
     for each in found:
         forest = each.forest
         created = f"{forest.created_at:%Y-%m-%d %H:%M}" if forest.created_at else UNKNOWN
-        words = (forest.name, forest.provider, forest.size, str(len(forest.nodes)), forest.status, created)
-        table.add_row(*(word or UNKNOWN for word in words))
+        nodes = str(len(forest.nodes))
+        words = (forest.name, forest.provider, forest.size, nodes, forest.status, created)
+        rows.append(tuple(word or UNKNOWN for word in words))  # type: ignore[arg-type]  # six words
     nothing = "No forests yet. Plant one on this machine: morpheus plant local"
-    _print(table if found else nothing, *(f"Registry: {url}" for url in registries))
+    _print(_table(*rows) if found else nothing, *(f"Registry: {url}" for url in registries))
 
 
 def health(health: "Health", registry: str, *, json: bool) -> None:
@@ -128,23 +121,9 @@ def _node_health(each: "NodeHealth") -> dict[str, Any]:
     }
 
 
-def health_screen(health: "Health", registry: str) -> Group:
+def health_screen(health: "Health", registry: str) -> str:
     """One forest as a screen."""
     forest, formation = health.forest, health.formation
-    table = _table("NODE", "IP", "PORTS", "PID", "STATE", "CPU", "MEM", "CONNS")
-    for each in health.nodes:
-        ports = each.node.ports
-        leads = " (leader)" if formation.leader == each.node.name and len(health.nodes) > 1 else ""
-        table.add_row(
-            each.node.label,
-            each.node.ip or UNKNOWN,
-            f"{ports.client} {ports.cluster} {ports.monitor}",
-            str(each.pid or UNKNOWN),
-            each.state + leads,
-            f"{each.cpu:.0f}%" if each.cpu is not None else UNKNOWN,
-            f"{each.memory / 2**20:.0f} MiB" if each.memory is not None else UNKNOWN,
-            str(each.reading.connections) if each.reading.reachable else UNKNOWN,
-        )
     verdict = "formed" if formation.formed else "NOT FORMED"
     lines = [f"🌲 Forest: {forest.name} ({forest.status})", f"Cluster: {verdict}: {formation.reason}"]
     if not formation.formed:
@@ -152,7 +131,26 @@ def health_screen(health: "Health", registry: str) -> Group:
     leaving = [node.label for node in forest.nodes if node.leaving]
     if leaving:
         lines.append(f"On their way out: {', '.join(leaving)}")
-    return Group(*lines, table, f"Registry: {registry}")
+    headings = ("NODE", "IP", "PORTS", "PID", "STATE", "CPU", "MEM", "CONNS")
+    rows = (_health_row(each, formation.leader) for each in health.nodes)
+    return "\n".join([*lines, _table(headings, *rows), f"Registry: {registry}"])
+
+
+def _health_row(each: "NodeHealth", leader: str) -> tuple[str, ...]:
+    return (
+        each.node.label,
+        each.node.ip or UNKNOWN,
+        _ports(each.node),
+        str(each.pid or UNKNOWN),
+        each.state + (" (leader)" if leader == each.node.name else ""),
+        f"{each.cpu:.0f}%" if each.cpu is not None else UNKNOWN,
+        f"{each.memory / 2**20:.0f} MiB" if each.memory is not None else UNKNOWN,
+        str(each.reading.connections) if each.reading.reachable else UNKNOWN,
+    )
+
+
+def _ports(node: Node) -> str:
+    return f"{node.ports.client} {node.ports.cluster} {node.ports.monitor}"
 
 
 def _where(forest: Forest) -> str:
@@ -177,17 +175,14 @@ def planted(result: "Planted", *, json: bool) -> None:
         lost = list(result.lost_streams)
         _json({**_forest(forest), "seconds": round(result.seconds, 2), "lost_streams": lost})
         return
-    table = _table("NODE", "IP", "PORTS", "STATUS")
-    for node in forest.staying:
-        ports = node.ports
-        words = f"{ports.client} {ports.cluster} {ports.monitor}"
-        table.add_row(node.label, node.ip or UNKNOWN, words, node.status)
+    headings = ("NODE", "IP", "PORTS", "STATUS")
+    rows = ((node.label, node.ip or UNKNOWN, _ports(node), node.status) for node in forest.staying)
     lost_lines = [
         f"Lost before this run, with its only copy: the stream {name}" for name in result.lost_streams
     ]
     _print(
         f"🌲 {forest.name} stands: {len(forest.staying)} node(s), ready after {result.seconds:.1f} s.",
-        table,
+        _table(headings, *rows),
         *lost_lines,
         f"Registry:      {forest.registry_url}",
         f"Look closer:   morpheus status {forest.name}",
@@ -203,11 +198,7 @@ def connection(context: str, path: Path, environment: Mapping[str, str], *, json
         return
     for key, value in environment.items():
         print(f"export {key}={value}")
-    Console(stderr=True).print(
-        f"# The nats command knows it too: nats --context {context} server info",
-        highlight=False,
-        soft_wrap=True,
-    )
+    print(f"# The nats command knows it too: nats --context {context} server info", file=sys.stderr)
 
 
 def ask_for_name(name: str, nodes: int) -> None:
@@ -216,9 +207,9 @@ def ask_for_name(name: str, nodes: int) -> None:
     Raises:
         InvalidInputError: it was not typed, or nobody is there to type.
     """
-    if not Console().is_terminal:
+    if not sys.stdin.isatty():
         raise InvalidInputError(f"Nobody is here to confirm it: morpheus teardown {name} --yes")
-    typed = typer.prompt(f"This removes {name} with its {nodes} node(s) and all their data. Type its name")
+    typed = input(f"This removes {name} with its {nodes} node(s) and all their data. Type its name: ")
     if typed.strip() != name:
         raise InvalidInputError(f"That was not {name}: nothing was changed.")
 

@@ -18,10 +18,10 @@ import psutil
 
 from morpheus import host
 from morpheus.cloud import Order, Server
-from morpheus.errors import MachineError, RefusedError, StoreBusyError
-from morpheus.forest import Node, Ports
-from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state
-from morpheus.machine.limits import limits_for
+from morpheus.errors import InvalidInputError, MachineError, RefusedError, StoreBusyError
+from morpheus.forest import Node, Ports, check_name
+from morpheus.machine import NATS, WORKLOAD, StoreState, has_data, processes, store_marker, store_state
+from morpheus.machine.limits import LEAST_FILE, limits_for
 from morpheus.machine.local import LocalMachine, free_bytes, is_free, layout
 
 log = logging.getLogger("morpheus.cloud")
@@ -42,7 +42,10 @@ class LocalCloud:
         self._root = root / "forests"
 
     def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
-        servers = (_read(path.parent) for path in sorted(self._root.glob(f"{forest}/*/server.json")))
+        folder = self._root / check_name(forest)
+        with _translated(f"list {folder}"):
+            names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+        servers = (_read(folder / name) for name in names)
         return [server for server in servers if server and _is_ours(server, registry_id)]
 
     def ensure_server(self, order: Order) -> Server:
@@ -61,12 +64,11 @@ class LocalCloud:
     def delete_server(self, registry_id: str, name: str) -> None:
         folder = self._folder(name)
         server = _read(folder)
-        if server is None:
-            self._clear(folder)
-            return
-        if not _is_ours(server, registry_id):
+        if server and not _is_ours(server, registry_id):
             raise RefusedError(f"The folder {folder} belongs to another registry; it was not touched.")
         self._clear(folder)
+        with self._lock(), contextlib.suppress(OSError):  # its last node was this one, or it was not
+            folder.parent.rmdir()
 
     def machine(self, server: Server) -> LocalMachine:
         return LocalMachine(server.name, self._folder(server.name))
@@ -76,11 +78,20 @@ class LocalCloud:
         return store_state(self.machine(server), was_started=processes.was_started(folder, NATS))
 
     def _folder(self, name: str) -> Path:
-        forest = name.rpartition("-node-")[0]
-        return self._root / forest / name
+        """The folder of the node *name*, which is to be one below ours: it may come from a document."""
+        forest, dash, number = name.rpartition("-node-")
+        if not dash or not number.isdecimal() or not number.isascii():
+            raise InvalidInputError(f"{name!r} cannot name a node: that is <forest>-node-<number>.")
+        return self._root / check_name(forest) / name
 
     def _create(self, order: Order, folder: Path) -> Server:
-        self._clear(folder)  # what an interrupted creation or deletion left
+        if has_data(LocalMachine(order.name, folder)):
+            raise RefusedError(
+                f"The folder {folder} holds data but no server.json that says whose: put that back from a copy, "
+                "or remove the folder when nothing in it is needed."
+            )
+        self._clear(folder)  # what an interrupted creation left
+        self.check_room(order.siblings)
         limits = limits_for(psutil.virtual_memory().total, free_bytes(self._root), order.siblings)
         if limits.lowered:
             log.warning(
@@ -100,6 +111,15 @@ class LocalCloud:
         machine.put(layout(folder).marker, store_marker(order.forest, order.name, created))
         _write(machine, server)
         return server
+
+    def check_room(self, nodes: int) -> None:
+        """Raise MachineError when the disk has no room for *nodes* nodes of even the smallest size."""
+        free, needed = free_bytes(self._root), nodes * LEAST_FILE
+        if free < needed:
+            raise MachineError(
+                f"The disk of {self._root} has {free // 2**20} MiB free; {nodes} node(s) need at least "
+                f"{needed // 2**20} MiB. Make room, or set MORPHEUS_DATA_DIR to a folder on a larger disk."
+            )
 
     def _with_free_ports(self, server: Server, folder: Path) -> Server:
         """*server*, moved to other ports when another program took one of its own while it did not run."""
@@ -130,8 +150,9 @@ class LocalCloud:
 
     def _everybody(self) -> Iterator[Server]:
         for path in self._root.glob("*/*/server.json"):
-            if server := _read(path.parent):
-                yield server
+            with contextlib.suppress(MachineError):  # another forest's broken file is no fault of this one
+                if server := _read(path.parent):
+                    yield server
 
     def _clear(self, folder: Path) -> None:
         machine = LocalMachine(folder.name, folder)
@@ -140,8 +161,6 @@ class LocalCloud:
         with contextlib.suppress(FileNotFoundError), _translated(f"remove {folder}"):
             (folder / "server.json").unlink(missing_ok=True)
             shutil.rmtree(folder)
-        with contextlib.suppress(OSError):  # its last node was this one, or it was not
-            folder.parent.rmdir()
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -197,7 +216,16 @@ def _write(machine: LocalMachine, server: Server) -> None:
 
 
 def _read(folder: Path) -> Server | None:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError, KeyError):
+    """The server in *folder*; a broken file is an error, for there may be data beside it."""
+    try:
         raw = json.loads((folder / "server.json").read_text())
-        return Server(raw["name"], ADDRESS, raw["labels"], raw["metadata"])
-    return None
+        server = Server(folder.name, ADDRESS, dict(raw["labels"]), dict(raw["metadata"]))
+        _ports(server)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MachineError(
+            f"{folder / 'server.json'} cannot be read ({type(error).__name__}: {error}): put it back from a "
+            "copy, or remove the folder when nothing in it is needed."
+        ) from error
+    return server

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -66,6 +66,7 @@ class LocalMachine:
             done = subprocess.run(
                 argv,
                 cwd=self._folder,
+                env=processes.environment({}),
                 capture_output=True,
                 timeout=timeout,
                 check=True,
@@ -81,12 +82,21 @@ class LocalMachine:
         return done.stdout.decode(errors="replace")
 
     def start(self, program: Program) -> None:
+        first = not processes.was_started(self._folder, program.name)
+        said = {file: file.stat().st_size for file in self._logs(program.name) if file.exists()}
         with _translated(f"start {program.name} of {self._name}"):
             process = processes.start(self._folder, program)
-        if program.ports:
-            self._wait_listening(program, process)
+        try:
+            if program.ports:
+                self._wait_listening(program, process, said)
+        except (PortTakenError, MachineError):
+            if first:  # it was never ready, so it has nothing to lose
+                processes.forget_start(self._folder, program.name)
+            raise
 
-    def _wait_listening(self, program: Program, process: psutil.Process) -> None:
+    def _wait_listening(
+        self, program: Program, process: psutil.Process, said: Mapping[Path, int]
+    ) -> None:
         """Wait until the program has its ports, after which it can no longer fail to get them.
 
         One that needs longer (a large store to read) is left to those who wait for it to be ready.
@@ -95,25 +105,26 @@ class LocalMachine:
         deadline = time.monotonic() + LISTEN_TIMEOUT
         while time.monotonic() < deadline:
             if not processes.is_running(process):
-                raise self._ended(program)
+                raise self._ended(program, self._last_words(program.name, said))
             with contextlib.suppress(psutil.Error):
                 sockets = process.net_connections("tcp")
                 if wanted <= {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}:
                     return
             time.sleep(0.01)
 
-    def _ended(self, program: Program) -> PortTakenError | MachineError:
-        said = self.last_words(program.name)
+    def _ended(self, program: Program, said: str) -> PortTakenError | MachineError:
         if "address already in use" in said:
             return PortTakenError(f"A port of {self._name} was taken by another program; choose again.")
         return MachineError(
             f"{program.name} of {self._name} ended at once; its log in {self._folder}: {said}"
         )
 
-    def last_words(self, name: str) -> str:
-        """The end of what the program wrote to its log and its output, in one line."""
-        files = [self._folder / f"{name}.out", self._folder / f"{name}.log"]
-        tails = [file.read_text(errors="replace")[-600:] for file in files if file.exists()]
+    def _logs(self, name: str) -> tuple[Path, Path]:
+        return (self._folder / f"{name}.out", self._folder / f"{name}.log")
+
+    def _last_words(self, name: str, said: Mapping[Path, int]) -> str:
+        """The end of what the program wrote after it had *said* so many bytes, in one line."""
+        tails = [_tail(file, said.get(file, 0)) for file in self._logs(name) if file.exists()]
         return " | ".join(line for tail in tails for line in tail.splitlines()[-3:]) or "it said nothing"
 
     def reload(self, name: str) -> None:
@@ -140,6 +151,12 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise MachineError(f"Cannot {what}: {error.strerror or error}.") from error
+
+
+def _tail(file: Path, start: int, most: int = 600) -> str:
+    """The last characters of *file*, of what stands from byte *start* on (of all, when it became shorter)."""
+    content = file.read_bytes()
+    return content[start if start <= len(content) else 0 :].decode(errors="replace")[-most:]
 
 
 def free_bytes(path: Path) -> int:

@@ -1,7 +1,7 @@
 """Programs of this machine that outlive the command that started them: start, find again, stop.
 
 A program is known by boot id, start ticks and its folder: a record in the folder says which process it
-is, and a mark in the process's environment finds one whose record was never written because the starter
+is, and marks in the process's environment find one whose record was never written because the starter
 died in between. A process id that was given to somebody else since is never touched.
 """
 
@@ -20,57 +20,34 @@ from morpheus.errors import MachineError
 from morpheus.files import replace_file
 from morpheus.machine import Program
 
-FOLDER_MARK, NAME_MARK = "MORPHEUS_FOLDER", "MORPHEUS_PROGRAM"
+FOLDER_MARK, NAME_MARK, LEADER_MARK = "MORPHEUS_FOLDER", "MORPHEUS_PROGRAM", "MORPHEUS_LEADER"
+START_TIMEOUT = 10.0  # seconds to wait for somebody who starts a program in the same folder
 STOP_TIMEOUT = 10.0  # seconds between the polite signal and the other one
 # A program gets no more of our environment than this: what else is in there may be secret.
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+_STANDARD = 2  # the highest of the three file descriptors every program has
 
 
 def find(folder: Path, name: str) -> psutil.Process | None:
     """Return the running program *name* of *folder*, None when it does not run."""
-    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, psutil.Error):
-        record = json.loads(_record(folder, name).read_text())
-        if host.is_running(record):
-            return psutil.Process(record["pid"])
-        if record["boot"] != host.boot_id():
-            return None  # nothing survives a restart
-    leaders = (each for each in _marked(folder, name) if os.getsid(each.pid) == each.pid)
-    with contextlib.suppress(ProcessLookupError):
-        return next(leaders, None)
-    return None
+    return _recorded(folder, name) or next((each for each in _marked(folder, name) if _leads(each)), None)
 
 
 def start(folder: Path, program: Program) -> psutil.Process:
     """Start *program* in *folder* as the leader of a session of its own, or return the one that runs."""
-    running = find(folder, program.name)
-    if running:
-        _remember(folder, program.name, running.pid)
-        return running
-    if not os.access(program.argv[0], os.X_OK):
-        raise MachineError(
-            f"{program.argv[0]} is not a program that can be run; check the path and its mode."
-        )
-    out = os.open(folder / f"{program.name}.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        pid = os.posix_spawn(
-            "/bin/sh",
-            ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(folder), *program.argv],
-            _environment(folder, program),
-            setsid=True,
-            setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE],
-            setsigmask=[],
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, out, 1),
-                (os.POSIX_SPAWN_DUP2, out, 2),
-            ],
-        )
-    except OSError as error:
-        raise MachineError(f"Cannot start {program.name} in {folder}: {error.strerror}.") from error
-    finally:
-        os.close(out)
-    _remember(folder, program.name, pid)
-    return psutil.Process(pid)
+    with _alone(folder):
+        running = find(folder, program.name)
+        if running:
+            _remember(folder, program.name, running.pid)
+            return running
+        if not os.access(program.argv[0], os.X_OK) or Path(program.argv[0]).is_dir():
+            raise MachineError(
+                f"{program.argv[0]} is not a program that can be run; check the path and its mode."
+            )
+        _started(folder, program.name).touch(mode=0o600)
+        pid = _spawn(folder, program)
+        _remember(folder, program.name, pid)
+        return psutil.Process(pid)
 
 
 def stop(folder: Path, name: str, *, timeout: float = STOP_TIMEOUT) -> None:
@@ -79,19 +56,19 @@ def stop(folder: Path, name: str, *, timeout: float = STOP_TIMEOUT) -> None:
     Raises:
         MachineError: something is left although it was killed.
     """
-    leader = find(folder, name)
-    left = _tree(leader) if leader else []
-    left += [each for each in _marked(folder, name) if each not in left]
-    for number, patience in ((signal.SIGTERM, timeout), (signal.SIGKILL, timeout)):
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.send_signal(number)  # refuses a pid that was given away
-        left = _wait_gone(left, patience)
-        if not left:
-            _record(folder, name).unlink(missing_ok=True)
-            return
-    pids = ", ".join(str(each.pid) for each in left)
-    raise MachineError(f"{name} in {folder} does not end, not even killed (pid {pids}).")
+    left = _family(folder, name)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + timeout
+        while left and time.monotonic() < deadline:
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)  # refuses a pid that was given away
+            left = _wait_gone(left, deadline - time.monotonic())
+            left = left or _family(folder, name)  # what they started meanwhile
+    if left:
+        pids = ", ".join(str(each.pid) for each in left)
+        raise MachineError(f"{name} in {folder} does not end, not even killed (pid {pids}).")
+    _record(folder, name).unlink(missing_ok=True)
 
 
 def is_running(process: psutil.Process) -> bool:
@@ -104,10 +81,107 @@ def is_running(process: psutil.Process) -> bool:
         return False
 
 
-def _tree(leader: psutil.Process) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.Error):
-        return [leader, *leader.children(recursive=True)]
-    return [leader]
+def was_started(folder: Path, name: str) -> bool:
+    """Whether the program was ever started in *folder*."""
+    return _started(folder, name).exists()
+
+
+def forget_start(folder: Path, name: str) -> None:
+    """Take back that the program was started: it failed before it could do anything."""
+    _started(folder, name).unlink(missing_ok=True)
+
+
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """What a program is given: of our own environment what is surely no secret, and *more*."""
+    return {key: os.environ[key] for key in INHERITED if key in os.environ} | dict(more)
+
+
+def _spawn(folder: Path, program: Program) -> int:
+    marks = {FOLDER_MARK: str(folder), NAME_MARK: program.name}
+    out = os.open(folder / f"{program.name}.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return os.posix_spawn(
+            "/bin/sh",
+            [
+                *("/bin/sh", "-c", f'cd "$0" && export {LEADER_MARK}=$$ && exec "$@"'),
+                *(str(folder), *program.argv),
+            ],
+            environment({**program.env, **marks}),
+            setsid=True,
+            setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE],
+            setsigmask=[],
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, out, 1),
+                (os.POSIX_SPAWN_DUP2, out, 2),
+                *((os.POSIX_SPAWN_CLOSE, each) for each in _inherited_files()),
+            ],
+        )
+    except OSError as error:
+        raise MachineError(f"Cannot start {program.name} in {folder}: {error.strerror}.") from error
+    finally:
+        os.close(out)
+
+
+def _inherited_files() -> list[int]:
+    """What our own starter handed down to us: whoever waits for its end must not wait for the program's."""
+    files = []
+    for each in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):
+            if int(each) > _STANDARD and os.get_inheritable(int(each)):
+                files.append(int(each))
+    return files
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One at a time starts programs in *folder*: two that find nothing would both start one."""
+    import filelock  # noqa: PLC0415  # reading commands never need it
+
+    try:
+        with filelock.FileLock(folder / ".start.lock", timeout=START_TIMEOUT, poll_interval=0.005):
+            yield
+    except filelock.Timeout as error:
+        raise MachineError(f"Somebody else has been starting a program in {folder} for too long.") from error
+
+
+def _recorded(folder: Path, name: str) -> psutil.Process | None:
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, psutil.Error):
+        record = json.loads(_record(folder, name).read_text())
+        if host.is_running(record):
+            return psutil.Process(record["pid"])
+    return None
+
+
+def _marked(folder: Path, name: str) -> Iterator[psutil.Process]:
+    """Every process that carries the marks of the program *name* of *folder*."""
+    mark = os.fsencode(f"{FOLDER_MARK}={folder}\0")
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error, OSError):
+            # Reading the file is six times as fast, and there may be hundreds of processes.
+            if psutil.LINUX and mark not in Path(f"/proc/{pid}/environ").read_bytes():
+                continue
+            process = psutil.Process(pid)
+            marks = process.environ()
+            if marks.get(FOLDER_MARK) == str(folder) and marks.get(NAME_MARK) == name:
+                yield process
+
+
+def _leads(process: psutil.Process) -> bool:
+    """Whether *process* is the program itself and nothing that it started."""
+    with contextlib.suppress(psutil.Error, OSError):
+        mark = process.environ().get(LEADER_MARK, str(process.pid))  # there as soon as the shell has run
+        return mark == str(process.pid) and os.getsid(process.pid) == process.pid
+    return False
+
+
+def _family(folder: Path, name: str) -> list[psutil.Process]:
+    """The program and everything it started that runs."""
+    known = [*_marked(folder, name), *filter(None, [_recorded(folder, name)])]
+    for process in tuple(known):
+        with contextlib.suppress(psutil.Error):
+            known += process.children(recursive=True)
+    return [each for each in dict.fromkeys(known) if is_running(each)]
 
 
 def _wait_gone(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
@@ -117,29 +191,14 @@ def _wait_gone(processes: list[psutil.Process], timeout: float) -> list[psutil.P
     return left
 
 
-def _marked(folder: Path, name: str) -> Iterator[psutil.Process]:
-    """Every process that carries the mark of the program *name* of *folder*."""
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            environment = process.environ()
-            if environment.get(FOLDER_MARK) == str(folder) and environment.get(NAME_MARK) == name:
-                yield process
-
-
-def _environment(folder: Path, program: Program) -> Mapping[str, str]:
-    inherited = {key: os.environ[key] for key in INHERITED if key in os.environ}
-    return {**inherited, **program.env, FOLDER_MARK: str(folder), NAME_MARK: program.name}
-
-
 def _record(folder: Path, name: str) -> Path:
     return folder / f"{name}.process.json"
+
+
+def _started(folder: Path, name: str) -> Path:
+    return folder / f"{name}.started"
 
 
 def _remember(folder: Path, name: str, pid: int) -> None:
     record = {"host": host.host_id(), "boot": host.boot_id(), "pid": pid, "start": host.start_ticks(pid)}
     replace_file(_record(folder, name), json.dumps(record).encode())
-
-
-def was_started(folder: Path, name: str) -> bool:
-    """Whether the program was ever started in *folder*."""
-    return (folder / f"{name}.out").exists()

@@ -1,13 +1,19 @@
 """The configuration of one NATS server, rendered from what is known of its forest."""
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from morpheus.errors import InvalidInputError
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, Layout, Program
 from morpheus.machine.limits import Limits
 from morpheus.nats.access import Access
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +56,6 @@ def routes(nodes: Sequence[Node], password: str) -> tuple[str, ...]:
 
 def render(forest: Forest, node: Node, layout: Layout, access: Access, *, listen: str) -> Configuration:
     """The configuration of *node*, which listens on the address *listen*."""
-    import jinja2  # noqa: PLC0415  # reading commands never need it
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("morpheus.nats", "."),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701  # this is no HTML; quote() guards every string
-        keep_trailing_newline=True,
-    )
-    environment.filters["quote"] = json.dumps  # NATS reads JSON strings
     facts = {
         "forest": forest.name,
         "node": node.name,
@@ -74,9 +71,30 @@ def render(forest: Forest, node: Node, layout: Layout, access: Access, *, listen
         "routes": routes(forest.staying, access.route_password),
     }
     return Configuration(
-        nats=environment.get_template("nats.conf.j2").render(facts),
-        cluster=environment.get_template("cluster.conf.j2").render(facts),
+        nats=_template("nats.conf.j2").render(facts),
+        cluster=_template("cluster.conf.j2").render(facts),
     )
+
+
+def quote(text: str) -> str:
+    """*text* as a string of NATS's configuration language, which knows fewer escapes than JSON."""
+    if not text.isprintable():
+        raise InvalidInputError(f"{text!r} cannot stand in a configuration: it holds control characters.")
+    return json.dumps(text, ensure_ascii=False)
+
+
+@functools.cache
+def _template(name: str) -> "jinja2.Template":
+    import jinja2  # noqa: PLC0415  # reading commands never need it
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("morpheus.nats", "."),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701  # this is no HTML; quote() guards every string
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"quote": quote, "authority": authority}
+    return environment.get_template(name)
 
 
 def server_program(binary: str, node: Node, layout: Layout, *, standalone: bool) -> Program:

@@ -86,7 +86,7 @@ class Hold:
         document = registry.update(lambda document, now: self._take(document, now, prepare))
         self._expires = asked + DURATION.total_seconds()
         self._epoch = document.epochs.get(claim.name, 0)
-        self._confirm(document)  # somebody may have come while the answer was lost
+        self._confirm(document, there=True)  # somebody may have come while the answer was lost
         self.forest = document.forests[claim.name]
         self.registry_id = document.registry_id or ""
 

@@ -1,0 +1,1 @@
+"""Speed, measured as ratios or differences paired in one run; ``python -m benchmarks [NAME] [--json]``."""
