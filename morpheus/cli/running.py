@@ -13,7 +13,7 @@ from morpheus import settings as config
 from morpheus import site, watch
 from morpheus.cli import progress, server
 from morpheus.cli.looking import the_forest
-from morpheus.errors import ForestNotFoundError, NotReadyError
+from morpheus.errors import ForestNotFoundError, NotReadyError, UnreachableError
 from morpheus.files import make_folder
 from morpheus.forest import Forest, Size, check_name, wanted_nodes
 from morpheus.plan import Step, Wanted, plan_plant, reserve
@@ -95,6 +95,11 @@ def _prefect() -> Iterator[None]:
             with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
                 yield
         except RuntimeError as error:
+            if "reach API" in str(error):
+                raise UnreachableError(
+                    f"The Prefect server {os.environ['PREFECT_API_URL']} does not answer: start it, or unset "
+                    "PREFECT_API_URL for a temporary one."
+                ) from error
             if "ephemeral" not in str(error):
                 raise
             raise NotReadyError(

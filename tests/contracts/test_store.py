@@ -1,0 +1,155 @@
+"""The contract of the Store port: whatever keeps the registry keeps these promises."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from morpheus.errors import RegistryConflictError
+from morpheus.registry import Store
+from morpheus.registry.local import LocalStore
+from tests.fakes import MemoryStore
+
+# A new backend is one line here.
+STORES: dict[str, Callable[[Path], Store]] = {
+    "local": lambda folder: LocalStore(folder / "data" / "registry.json"),
+    "memory": lambda folder: MemoryStore(folder.name),
+}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return STORES[request.param](tmp_path)
+
+
+def test_nothing_is_read_before_the_first_write(store: Store) -> None:
+    text, version, _ = store.read()
+
+    assert (text, version) == (None, None)
+    assert store.backups() == []
+
+
+def test_what_was_written_is_read_with_its_version(store: Store) -> None:
+    version = store.write("one", None, backup=False)
+
+    assert store.read()[:2] == ("one", version)
+
+
+def test_a_first_write_expects_that_nothing_is_there(store: Store) -> None:
+    with pytest.raises(RegistryConflictError):
+        store.write("one", "0", backup=False)
+
+    assert store.read().text is None
+
+
+def test_a_second_first_write_is_refused(store: Store) -> None:
+    store.write("one", None, backup=False)
+
+    with pytest.raises(RegistryConflictError):
+        store.write("two", None, backup=False)
+
+    assert store.read().text == "one"
+
+
+def test_a_stale_write_is_refused_and_changes_nothing(store: Store) -> None:
+    stale = store.write("one", None, backup=False)
+    newest = store.write("two", stale, backup=True)
+    kept = store.backups()
+
+    with pytest.raises(RegistryConflictError):
+        store.write("three", stale, backup=True)
+
+    assert store.read()[:2] == ("two", newest)
+    assert store.backups() == kept
+
+
+def test_of_two_writers_that_expect_the_same_exactly_one_wins(store: Store) -> None:
+    version = store.write("start", None, backup=False)
+    barrier = threading.Barrier(2, timeout=30)
+
+    def write(text: str) -> str | None:
+        barrier.wait()
+        try:
+            return store.write(text, version, backup=True)
+        except RegistryConflictError:
+            return None
+
+    with ThreadPoolExecutor(2) as pool:
+        for k in range(100):
+            texts = [f"{k} of the first", f"{k} of the second"]
+            written = list(pool.map(write, texts))
+
+            winners = [(text, each) for text, each in zip(texts, written, strict=True) if each]
+            assert winners == [store.read()[:2]]
+            version = winners[0][1]
+
+
+def test_of_many_first_writers_exactly_one_wins(store: Store) -> None:
+    barrier = threading.Barrier(8, timeout=30)
+
+    def write(k: int) -> int | None:
+        barrier.wait()
+        try:
+            store.write(f"writer {k}", None, backup=False)
+        except RegistryConflictError:
+            return None
+        return k
+
+    with ThreadPoolExecutor(8) as pool:
+        winners = [k for k in pool.map(write, range(8)) if k is not None]
+
+    assert [f"writer {k}" for k in winners] == [store.read().text]
+
+
+def test_every_new_text_has_a_new_version(store: Store) -> None:
+    versions: list[str] = []
+    for k in range(30):
+        versions.append(store.write(f"text {k}", versions[-1] if versions else None, backup=False))
+
+    assert len(set(versions)) == 30
+
+
+def test_a_replaced_text_is_kept_only_when_asked(store: Store) -> None:
+    first = store.write("one", None, backup=False)
+    second = store.write("two", first, backup=False)
+    store.write("three", second, backup=True)
+
+    assert [backup.text for backup in store.backups()] == ["two"]
+
+
+def test_the_newest_twenty_backups_are_kept_newest_first(store: Store) -> None:
+    version = store.write("text 0", None, backup=False)
+    for k in range(1, 51):
+        version = store.write(f"text {k}", version, backup=True)
+        assert [backup.text for backup in store.backups()] == [
+            f"text {each}" for each in range(k - 1, max(k - 21, -1), -1)
+        ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ÄÖ 🌲 \u2028\r\n\t\x00 end", "ü" * 2**20, "no newline", "two\n\n", ""],
+    ids=len,
+)
+def test_the_text_comes_back_to_the_byte(store: Store, text: str) -> None:
+    version = store.write(text, None, backup=False)
+    store.write("next", version, backup=True)
+
+    assert store.backups()[0].text == text
+    store.write(text, store.read().version, backup=False)
+    assert store.read().text == text
+
+
+def test_the_time_is_real_and_in_utc(store: Store) -> None:
+    now = store.read().now
+
+    assert now.utcoffset() == timedelta(0)
+    assert abs(now - datetime.now(UTC)) < timedelta(seconds=60)
+
+
+def test_the_place_is_named_without_credentials(store: Store) -> None:
+    assert store.url.endswith(".json")
+    assert "@" not in store.url

@@ -1,0 +1,48 @@
+"""Stand-ins that obey the same contracts as the real things: tests/contracts holds them to it."""
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from morpheus.errors import RegistryConflictError
+from morpheus.registry import KEPT_BACKUPS, Backup, Snapshot
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class MemoryStore:
+    """A store in memory; *clock* is the time it tells, which need not be the time of its users."""
+
+    def __init__(self, name: str = "fake", *, clock: Callable[[], datetime] = utc_now) -> None:
+        self.url = f"memory:///{name}.json"
+        self.clock = clock
+        self._lock = threading.Lock()
+        self._versions = itertools.count(1)
+        self._text: str | None = None
+        self._version: str | None = None
+        self._backups: list[Backup] = []
+
+    def read(self) -> Snapshot:
+        with self._lock:
+            return Snapshot(self._text, self._version, self.clock())
+
+    def write(self, text: str, expected: str | None, *, backup: bool) -> str:
+        with self._lock:
+            if self._version != expected:
+                raise RegistryConflictError(f"Another writer changed {self.url} at the same time.")
+            if backup and self._text is not None:
+                self._backups.insert(0, Backup(f"{self.url}.backups/{self._version}", self._text))
+                del self._backups[KEPT_BACKUPS:]
+            self._text, self._version = text, str(next(self._versions))
+            return self._version
+
+    def backups(self) -> Sequence[Backup]:
+        with self._lock:
+            return list(self._backups)
+
+    def put(self, text: str) -> None:
+        """Replace the text as another program does it: without asking."""
+        self.write(text, self.read().version, backup=False)

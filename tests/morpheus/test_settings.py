@@ -1,0 +1,230 @@
+"""Settings: where they are found, what stands in for variables, and that a mistake is named."""
+
+from pathlib import Path
+
+import pytest
+
+from morpheus.errors import InvalidInputError, MissingPartError
+from morpheus.settings import Settings, cache_dir, config_path, data_dir, load
+from morpheus.site import local_registry, shared_registry
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home in an empty working directory, named by no variable."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in (
+        "XDG_CONFIG_HOME",
+        "XDG_DATA_HOME",
+        "XDG_CACHE_HOME",
+        "MORPHEUS_CONFIG",
+        "MORPHEUS_DATA_DIR",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "home"
+
+
+def configured(text: str, **environment: str) -> Settings:
+    Path("morpheus.yaml").write_text(text, encoding="utf-8")
+    return load(environment)
+
+
+def fault(text: str, **environment: str) -> str:
+    with pytest.raises(InvalidInputError) as refused:
+        configured(text, **environment)
+    return str(refused.value)
+
+
+# Where
+
+
+def test_without_a_file_everything_has_its_default() -> None:
+    assert config_path({}) is None
+    assert load({}) == Settings()
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n"])
+def test_an_empty_file_is_all_defaults(text: str) -> None:
+    assert configured(text) == Settings()
+
+
+def test_the_working_directory_comes_before_the_home(home: Path) -> None:
+    below_home = home / ".config" / "morpheus" / "morpheus.yaml"
+    below_home.parent.mkdir(parents=True)
+    below_home.write_text("growth: {max_nodes: 7}")
+
+    assert config_path({}) == below_home
+    assert load({}).growth.max_nodes == 7
+    assert configured("growth: {max_nodes: 5}").growth.max_nodes == 5
+
+
+def test_the_configuration_folder_can_be_moved(tmp_path: Path) -> None:
+    (tmp_path / "xdg" / "morpheus").mkdir(parents=True)
+    (tmp_path / "xdg" / "morpheus" / "morpheus.yaml").write_text("growth: {max_nodes: 9}")
+
+    assert load({"XDG_CONFIG_HOME": str(tmp_path / "xdg")}).growth.max_nodes == 9
+
+
+def test_a_named_file_comes_before_all(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("growth: {max_nodes: 3}")
+
+    loaded = configured("growth: {max_nodes: 5}", MORPHEUS_CONFIG=str(tmp_path / "mine.yaml"))
+
+    assert loaded.growth.max_nodes == 3
+
+
+def test_a_named_file_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(InvalidInputError, match=r"MORPHEUS_CONFIG names nowhere\.yaml"):
+        load({"MORPHEUS_CONFIG": "nowhere.yaml"})
+
+
+def test_local_data_and_cache_can_be_moved_together(tmp_path: Path) -> None:
+    environment = {"MORPHEUS_DATA_DIR": str(tmp_path / "data")}
+
+    assert data_dir(environment) == tmp_path / "data"
+    assert cache_dir(environment) == tmp_path / "data" / "cache"
+
+
+def test_local_data_stand_below_the_home_and_their_path_is_absolute(home: Path) -> None:
+    assert home in data_dir({}).parents
+    assert data_dir({"MORPHEUS_DATA_DIR": "here"}) == Path.cwd() / "here"
+
+
+# What
+
+
+def test_values_of_every_part_are_read() -> None:
+    loaded = configured(
+        "machine: {provider: local, hetzner: {location: [fsn1, nbg1], server_type: cx33}}\n"
+        "provisioning: {readiness_timeout: 90}\n"
+        "integration: {nats_version: v2.12.1}\n"
+    )
+
+    assert loaded.machine.hetzner.location == ("fsn1", "nbg1")
+    assert loaded.machine.provider == "local"
+    assert loaded.provisioning.readiness_timeout == 90
+    assert loaded.integration.nats_version == "v2.12.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("grwoth: {}", "grwoth"),
+        ("growth: {max_node: 3}", "growth.max_node"),
+        ("machine: {hetzner: {server: cx23}}", "machine.hetzner.server"),
+        ("growth: {max_nodes: many}", "growth.max_nodes"),
+        ("growth: {threshold_cpu: 101}", "growth.threshold_cpu"),
+        ("provisioning: {readiness_interval: 0}", "provisioning.readiness_interval"),
+        ("registry: {type: ftp}", "registry.type"),
+        ("growth: 5", "growth"),
+        ("7: 8", "7"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_its_file(text: str, key: str) -> None:
+    assert fault(text).startswith(f"morpheus.yaml: {key}: ")
+
+
+# Variables
+
+
+def test_variables_stand_for_values_anywhere() -> None:
+    loaded = configured(
+        "registry: {type: local, url: 'https://${BOX}/${FOLDER}/', username: '${BOX}'}\n"
+        "growth: {max_nodes: '${MOST}'}\n"
+        "machine: {hetzner: {server_type_fallback: ['${TYPE}']}}",
+        BOX="u1.example",
+        FOLDER="a",
+        MOST="4",
+        TYPE="cx33",
+    )
+
+    assert loaded.registry.url == "https://u1.example/a/"
+    assert loaded.registry.username == "u1.example"
+    assert loaded.growth.max_nodes == 4
+    assert loaded.machine.hetzner.server_type_fallback == ("cx33",)
+
+
+def test_a_variable_that_is_not_set_is_named_with_its_place() -> None:
+    assert fault("registry: {password: '${SECRET}'}") == (
+        "morpheus.yaml: registry: password needs the variable SECRET, which is not set."
+    )
+
+
+def test_what_a_variable_holds_is_taken_as_it_is() -> None:
+    loaded = configured("registry: {username: '${A}'}", A="${B}: $1 \\1")
+
+    assert loaded.registry.username == "${B}: $1 \\1"
+
+
+@pytest.mark.parametrize("line", ["", "password: ", "password: null", "password: ''"])
+def test_the_password_may_come_from_the_environment(line: str) -> None:
+    loaded = configured(f"registry:\n  type: local\n  {line}\n", STORAGEBOX_PASSWORD="from-outside")
+
+    assert loaded.registry.password
+    assert loaded.registry.password.get_secret_value() == "from-outside"
+
+
+def test_a_password_in_the_file_comes_first_and_is_not_shown() -> None:
+    loaded = configured("registry: {password: from-file}", STORAGEBOX_PASSWORD="from-outside")
+
+    assert loaded.registry.password
+    assert loaded.registry.password.get_secret_value() == "from-file"
+    assert "from-file" not in repr(loaded)
+
+
+# Files that cannot be read
+
+
+@pytest.mark.parametrize(
+    "text", ["a: b: c", "growth: [", "\tgrowth: {}", "a: &a [*b]", "!!python/name:os.system"]
+)
+def test_what_is_no_yaml_is_refused_and_the_line_named(text: str) -> None:
+    sentence = fault("# first line\n" + text)
+
+    assert sentence.startswith("morpheus.yaml is no YAML: ")
+    assert "line 2" in sentence
+
+
+@pytest.mark.parametrize("password", ["hunter2: x", "*hunter2", "!hunter2", "@hunter2", '"hunter2'])
+def test_a_broken_line_is_not_quoted_for_it_may_hold_a_password(password: str) -> None:
+    assert "hunter2" not in fault(f"registry:\n  password: {password}\n")
+
+
+@pytest.mark.parametrize("text", ["[]", "just words", "7"])
+def test_what_is_no_mapping_is_refused(text: str) -> None:
+    assert fault(text) == "morpheus.yaml is no mapping of keys to values."
+
+
+def test_a_date_that_cannot_be_is_refused_not_a_crash() -> None:
+    assert fault("growth: 2025-02-30").startswith("morpheus.yaml cannot be read: ")
+
+
+def test_a_file_that_is_no_utf8_is_refused() -> None:
+    Path("morpheus.yaml").write_bytes(b"growth: \xff")
+
+    with pytest.raises(InvalidInputError, match=r"morpheus\.yaml cannot be read"):
+        load({})
+
+
+# Which registry
+
+
+def test_without_a_registry_only_this_machines_forests_are_known(home: Path) -> None:
+    assert shared_registry(load({})) is None
+    assert local_registry().url == (data_dir() / "local.json").as_uri()
+
+
+@pytest.mark.parametrize("kind", ["local", "none"])
+def test_a_registry_of_this_device_is_another_file_than_the_local_forests(kind: str) -> None:
+    shared = shared_registry(configured(f"registry: {{type: {kind}}}"))
+
+    assert shared
+    assert shared.url == (data_dir() / "registry.json").as_uri()
+
+
+def test_a_registry_that_is_not_built_in_is_named() -> None:
+    with pytest.raises(MissingPartError, match=r"registry\.type: s3 is not built in"):
+        shared_registry(configured("registry: {type: s3}"))
