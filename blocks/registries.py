@@ -4,7 +4,7 @@ from abc import abstractmethod
 from pathlib import Path
 
 from prefect.blocks.core import Block
-from pydantic import Field
+from pydantic import Field, HttpUrl
 
 from blocks._load import load_block
 from morpheus import settings, site
@@ -36,6 +36,7 @@ class LocalRegistry(RegistryBlock):
     _block_type_name = "Local Registry"
     _block_type_slug = "local-registry"
     _description = "A Morpheus registry in a file of the worker's machine."
+    _documentation_url = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
 
     path: Path = Field(description="Path of the document, which is made at the first plant.")
 

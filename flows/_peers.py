@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from morpheus.cloud import Cloud
+from morpheus.errors import RefusedError
 from morpheus.nats import admin
 from morpheus.nats.access import Access
 from morpheus.registry.lease import Hold
@@ -28,12 +29,18 @@ def streams_at_stake(
     survivors = [node for node in forest.staying if node.ip and node.name not in leaving]
     wait_leader(forest, survivors, cloud, timeout=wait.readiness_timeout, interval=wait.readiness_interval)
     with client_urls(survivors, cloud) as urls:
-        lost = asyncio.run(admin.streams(urls, access.app_seed)).missing
-    for stream in lost:
-        log.warning(
-            "%s: the stream %s had its only copy on %s: lost", forest.name, stream, ", ".join(leaving)
+        names = [node.name for node in survivors]
+        risk = asyncio.run(admin.at_risk(urls, access.app_seed, access.system_seed, names))
+    gone = ", ".join(leaving)
+    if risk.weakened:
+        raise RefusedError(
+            f"Without {gone} the stream(s) {', '.join(risk.weakened)} have a copy left, but no majority of "
+            "their copies: to replace the nodes could delete acknowledged messages, so nothing was removed. "
+            "Put the folders back from a copy and plant again; docs/recovery.md shows how to rescue the rest."
         )
-    return lost
+    for stream in risk.lost:
+        log.warning("%s: the stream %s had its only copy on %s: lost", forest.name, stream, gone)
+    return risk.lost
 
 
 def remove_peers(cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Access) -> None:

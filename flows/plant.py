@@ -26,8 +26,8 @@ from morpheus.names import name_from
 from morpheus.nats.access import Access
 from morpheus.plan import Verb, Wanted, activated, addressed, plan_plant, replaced, reserve, subjects
 from morpheus.registry.lease import Claim, Hold
-from tasks._retry import all_or_raise
-from tasks.nats import configure, start_nats, start_workload, verify_cluster
+from tasks._retry import all_or_raise, settle
+from tasks.nats import await_streams, configure, start_nats, start_workload, verify_cluster
 from tasks.registry import record, take_lease
 from tasks.servers import ensure_server, observe
 
@@ -104,6 +104,7 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
             ground = Ground(where, hold, access, *programs, run)
             lost = raise_forest(ground, settings)
         except BaseException:
+            settle()
             if not keep:
                 undo(where, hold, run)
             raise
@@ -144,6 +145,8 @@ def raise_forest(ground: Ground, settings: config.Settings) -> tuple[str, ...]:
 
     wait = settings.provisioning
     verify_cluster(hold.forest, ground.cloud, wait.readiness_timeout, wait.readiness_interval)
+    if leaving or subjects(steps, Verb.REVIVE):
+        await_streams(hold.forest, ground.cloud, ground.access, lost, wait.readiness_timeout)
     if ground.workload:
         every = hold.forest.staying
         all_or_raise(start_workload.map(every, *_same(hold.forest, ground.cloud, ground.workload, hold)))

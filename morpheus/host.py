@@ -71,7 +71,7 @@ def is_running(process: Mapping[str, Any]) -> bool:
     if process.get("host") != host_id() or process.get("boot") != boot_id():
         return False
     start, pid = process.get("start"), process.get("pid")
-    return start is not None and isinstance(pid, int) and start_ticks(pid) == start
+    return start is not None and isinstance(pid, int) and pid > 0 and start_ticks(pid) == start
 
 
 def has_ended(process: Mapping[str, Any]) -> bool:

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from morpheus.cloud import Cloud, Server
+from morpheus.errors import NotReadyError, UnreachableError
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, Machine
 from morpheus.nats import admin, config, monitor
@@ -79,6 +80,36 @@ def wait_leader(
         timeout=timeout,
         interval=interval,
     )
+
+
+def wait_streams(
+    forest: Forest, cloud: Cloud, seed: str, lost: Collection[str], *, timeout: float
+) -> tuple[str, ...]:
+    """Wait until every stream but the *lost* ones answers with all its copies; return those that do not.
+
+    After a restart of several servers each stream elects its leader anew, some seconds after the cluster
+    itself has formed; a fresh node copies what its predecessor had.
+    """
+
+    def behind() -> tuple[str, ...]:
+        with client_urls(forest.staying, cloud) as urls:
+            try:
+                return asyncio.run(admin.streams(urls, seed)).behind(lost)
+            except UnreachableError as error:
+                return (str(error),)
+
+    try:
+        return wait_until(
+            f"the streams of {forest.name}",
+            behind,
+            lambda late: not late,
+            lambda late: f"not complete: {', '.join(late)}",
+            timeout=timeout,
+            interval=0.1,
+        )
+    except NotReadyError as error:
+        log.warning("%s", error)
+        return behind()
 
 
 @dataclass(frozen=True, slots=True)

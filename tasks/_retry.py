@@ -6,7 +6,9 @@ from typing import Any, TypeVar
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, wait
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from morpheus.errors import ReloadError, TransientError
 
@@ -51,3 +53,10 @@ def all_or_raise(futures: Sequence[PrefectFuture[Result]]) -> list[Result]:
     for error in (*final, *errors):
         raise error
     return [future.result() for future in futures]
+
+
+def settle() -> None:
+    """Wait for the tasks under way and let no other begin: a signal may come while some are submitted."""
+    context = FlowRunContext.get()
+    if context and isinstance(context.task_runner, ThreadPoolTaskRunner):
+        context.task_runner.cancel_all()

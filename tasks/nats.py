@@ -12,7 +12,7 @@ from morpheus.nats import config
 from morpheus.nats.access import Access
 from morpheus.nats.cluster import Formation
 from morpheus.registry.lease import Hold
-from morpheus.watch import machine_of, wait_ready
+from morpheus.watch import machine_of, wait_ready, wait_streams
 from tasks._retry import RETRYING
 
 log = logging.getLogger("morpheus.tasks")
@@ -59,3 +59,11 @@ def start_workload(node: Node, forest: Forest, cloud: Cloud, binary: str, hold: 
 def verify_cluster(forest: Forest, cloud: Cloud, timeout: float, interval: float) -> Formation:
     """Wait until the forest is ready: formed as its leader sees it, and a message passed through."""
     return wait_ready(forest, cloud, timeout=timeout, interval=interval)
+
+
+@task(task_run_name="streams-{forest.name}", **RETRYING)
+def await_streams(
+    forest: Forest, cloud: Cloud, access: Access, lost: tuple[str, ...], timeout: float
+) -> tuple[str, ...]:
+    """Wait until the streams of a healed forest are complete again; return those that are not in time."""
+    return wait_streams(forest, cloud, access.app_seed, lost, timeout=timeout)

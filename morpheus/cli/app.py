@@ -1,13 +1,13 @@
 """The commands. What they show is in show.py, how they run flows in running.py, up and down in server.py."""
 
+import signal
 import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from morpheus.cli import show
-from morpheus.cli.faults import Commands
+from morpheus.cli import faults, show
 from morpheus.forest import MAX_NODES, Size
 
 
@@ -34,7 +34,7 @@ KeepOption = Annotated[
 NameArgument = Annotated[str | None, typer.Argument(help="The forest; left out, the only one is meant.")]
 
 app = typer.Typer(
-    cls=Commands,
+    cls=faults.Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Plant NATS forests, watch them, and take them down.",
@@ -175,4 +175,5 @@ def version(*, output: OutputOption = Output.TEXT) -> None:
 
 def main() -> None:
     """Run the command line."""
+    signal.signal(signal.SIGTERM, faults.terminate)
     sys.exit(app())

@@ -17,6 +17,15 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 
+class TerminatedError(BaseException):
+    """The process was told to end (SIGTERM)."""
+
+
+def terminate(_number: int, _frame: object) -> None:
+    """End the command in order; while a flow runs, Prefect does so first and then sends the signal again."""
+    raise TerminatedError
+
+
 class Commands(TyperGroup):
     """The group of all commands; every error leaves through here."""
 
@@ -29,6 +38,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as error:
             _say("Interrupted. What was begun is undone or recorded: see morpheus list.")
             raise typer.Exit(INTERRUPTED) from error
+        except TerminatedError as error:
+            _say("Terminated. What was begun is undone or recorded: see morpheus list.")
+            raise typer.Exit(TERMINATED) from error
         except BrokenPipeError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
             raise typer.Exit(1) from error
@@ -40,11 +52,6 @@ class Commands(TyperGroup):
                 f"This is a fault of Morpheus ({type(error).__name__}: {error}); the details are in {where}."
             )
             raise typer.Exit(INTERNAL) from error
-        except BaseException as error:
-            if type(error).__name__ == "TerminationSignal":  # Prefect's word for SIGTERM
-                _say("Terminated. What was begun is undone or recorded: see morpheus list.")
-                raise typer.Exit(TERMINATED) from error
-            raise
 
 
 def _say(sentence: str) -> None:

@@ -1,6 +1,8 @@
 """What commands print: tables and sentences for people, JSON for scripts (docs/output.md)."""
 
+import contextlib
 import json as jsonlib
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -22,6 +24,17 @@ UNKNOWN = "-"
 
 def _print(*lines: str) -> None:
     print(*lines, sep="\n")
+
+
+def _me() -> str:
+    """How this command is called from here: by its name when that finds it, else by its path."""
+    mine = Path(sys.argv[0])
+    found = shutil.which("morpheus")
+    if mine.name != "morpheus" or (found and Path(found).samefile(mine)):
+        return "morpheus"
+    with contextlib.suppress(ValueError):
+        return str(mine.absolute().relative_to(Path.cwd()))
+    return str(mine)
 
 
 def _json(value: Any) -> None:
@@ -76,7 +89,7 @@ def forests(found: Sequence["Found"], registries: Sequence[str], *, json: bool) 
         nodes = str(len(forest.nodes))
         words = (forest.name, forest.provider, forest.size, nodes, forest.status, created)
         rows.append(tuple(word or UNKNOWN for word in words))  # type: ignore[arg-type]  # six words
-    nothing = "No forests yet. Plant one on this machine: morpheus plant local"
+    nothing = f"No forests yet. Plant one on this machine: {_me()} plant local"
     _print(_table(*rows) if found else nothing, *(f"Registry: {url}" for url in registries))
 
 
@@ -127,7 +140,7 @@ def health_screen(health: "Health", registry: str) -> str:
     verdict = "formed" if formation.formed else "NOT FORMED"
     lines = [f"🌲 Forest: {forest.name} ({forest.status})", f"Cluster: {verdict}: {formation.reason}"]
     if not formation.formed:
-        lines.append(f"To heal it: morpheus plant {_where(forest)} --name {forest.name}")
+        lines.append(f"To heal it: {_me()} plant {_where(forest)} --name {forest.name}")
     leaving = [node.label for node in forest.nodes if node.leaving]
     if leaving:
         lines.append(f"On their way out: {', '.join(leaving)}")
@@ -185,9 +198,9 @@ def planted(result: "Planted", *, json: bool) -> None:
         _table(headings, *rows),
         *lost_lines,
         f"Registry:      {forest.registry_url}",
-        f"Look closer:   morpheus status {forest.name}",
-        f"Use it:        morpheus connect {forest.name}",
-        f"Take it down:  morpheus teardown {forest.name}",
+        f"Look closer:   {_me()} status {forest.name}",
+        f"Use it:        {_me()} connect {forest.name}",
+        f"Take it down:  {_me()} teardown {forest.name}",
     )
 
 
@@ -231,7 +244,7 @@ def server(up: "Up", *, json: bool) -> None:
     _print(
         f"Prefect runs at {up.ui}; log in with the line in {up.auth_file}",
         f"Deployments: {', '.join(up.deployments)}",
-        "Stop it: morpheus down",
+        f"Stop it: {_me()} down",
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from morpheus.errors import InvalidInputError
+from morpheus.forest import Node, check_name
 from morpheus.machine import Machine, StoreState
 
 MANAGED_BY = "morpheus"
@@ -45,6 +47,18 @@ class Server:
         return self.labels.get("run-id", "")
 
 
+def forest_of(name: str) -> str:
+    """The forest of the node *name*, which may come from a document that anybody wrote.
+
+    Raises:
+        InvalidInputError: it is not <forest>-node-<number>.
+    """
+    number = Node(name).number
+    if not number:
+        raise InvalidInputError(f"{name!r} cannot name a node: that is <forest>-node-<number>.")
+    return check_name(name.removesuffix(f"-node-{number}"))
+
+
 class Cloud(Protocol):
     """Creates, lists and deletes servers. Every act is *ensure* or *absent*, so that it may be repeated.
 
@@ -70,11 +84,17 @@ class Cloud(Protocol):
         """Return the server of that name, adopted or created, switched on and with an address.
 
         Raises:
+            InvalidInputError: the name is not <forest>-node-<number>.
             RefusedError: the name is taken by a server that is not ours.
         """
 
     def delete_server(self, registry_id: str, name: str) -> None:
-        """Return when no server of ours has that name any more."""
+        """Return when no server of ours has that name any more.
+
+        Raises:
+            InvalidInputError: the name is not <forest>-node-<number>.
+            RefusedError: the name is that of a server that is not ours.
+        """
 
     def machine(self, server: Server) -> Machine:
         """Return the way onto *server*."""

@@ -17,10 +17,10 @@ from pathlib import Path
 import psutil
 
 from morpheus import host
-from morpheus.cloud import Order, Server
-from morpheus.errors import InvalidInputError, MachineError, RefusedError, StoreBusyError
+from morpheus.cloud import Order, Server, forest_of
+from morpheus.errors import MachineError, RefusedError, StoreBusyError
 from morpheus.forest import Node, Ports, check_name
-from morpheus.machine import NATS, WORKLOAD, StoreState, has_data, processes, store_marker, store_state
+from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state
 from morpheus.machine.limits import LEAST_FILE, limits_for
 from morpheus.machine.local import LocalMachine, free_bytes, is_free, layout
 
@@ -28,18 +28,18 @@ log = logging.getLogger("morpheus.cloud")
 
 ADDRESS = "127.0.0.1"
 LOCK_TIMEOUT = 30.0  # seconds
-PORT_CHOICES = 1500  # from 4222, 6222 and 8222 upwards
+PORT_CHOICES = 1500  # from the standard ones upwards
 
 
 class LocalCloud:
-    """Servers of this machine below the folder *root*."""
+    """Servers of this machine below the folder *root*; the first one listens on the ports *first*."""
 
     provider = "local"
     location = ""
     margin = 5.0  # a process that was told to start has started by then
 
-    def __init__(self, root: Path) -> None:
-        self._root = root / "forests"
+    def __init__(self, root: Path, *, first: Ports | None = None) -> None:
+        self._root, self._ports = root / "forests", first or Ports()
 
     def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
         folder = self._root / check_name(forest)
@@ -78,17 +78,13 @@ class LocalCloud:
         return store_state(self.machine(server), was_started=processes.was_started(folder, NATS))
 
     def _folder(self, name: str) -> Path:
-        """The folder of the node *name*, which is to be one below ours: it may come from a document."""
-        forest, dash, number = name.rpartition("-node-")
-        if not dash or not number.isdecimal() or not number.isascii():
-            raise InvalidInputError(f"{name!r} cannot name a node: that is <forest>-node-<number>.")
-        return self._root / check_name(forest) / name
+        return self._root / forest_of(name) / name
 
     def _create(self, order: Order, folder: Path) -> Server:
-        if has_data(LocalMachine(order.name, folder)):
+        if _has_data(folder):
             raise RefusedError(
-                f"The folder {folder} holds data but no server.json that says whose: put that back from a copy, "
-                "or remove the folder when nothing in it is needed."
+                f"The folder {folder} holds data but no server.json that says whose: put that back from a "
+                "copy, or remove the folder when nothing in it is needed."
             )
         self._clear(folder)  # what an interrupted creation left
         self.check_room(order.siblings)
@@ -138,14 +134,14 @@ class LocalCloud:
         Node k looks from the k-th on, so that the first has the standard ports whichever is made first.
         """
         promised = {_ports(server).client for server in self._everybody()}
-        first = max(Node(name).number - 1, 0)
-        for offset in range(first, first + PORT_CHOICES):
-            standard = Ports()
-            ports = Ports(standard.client + offset, standard.cluster + offset, standard.monitor + offset)
+        start, first = self._ports, max(Node(name).number - 1, 0)
+        for k in range(first, first + PORT_CHOICES):
+            ports = Ports(start.client + k, start.cluster + k, start.monitor + k)
             if ports.client not in promised and _all_free(ports):
                 return ports
         raise MachineError(
-            f"No free ports are left above 4222, 6222 and 8222 (tried {PORT_CHOICES} of each)."
+            f"No free ports are left above {start.client}, {start.cluster} and {start.monitor} "
+            f"(tried {PORT_CHOICES} of each)."
         )
 
     def _everybody(self) -> Iterator[Server]:
@@ -187,6 +183,12 @@ def _translated(what: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise MachineError(f"Cannot {what}: {error.strerror or error}.") from error
+
+
+def _has_data(folder: Path) -> bool:
+    """Whether NATS wrote anything below *folder*."""
+    places = layout(folder)
+    return any(path.is_file() and str(path) != places.marker for path in Path(places.data).rglob("*"))
 
 
 def _is_ours(server: Server, registry_id: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 NATS = "nats"
 WORKLOAD = "workload"
+ACCOUNT = "APP"  # the account of the application, and the folder in which NATS keeps its streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,12 @@ class Layout:
 
     @property
     def marker(self) -> str:
-        """Tells "my store" from "empty"; beside the data, for NATS deletes what it does not know within."""
-        return f"{self.store}/morpheus.json"
+        """Tells "my store" from "empty". It stands in the one place within the data where NATS leaves it.
+
+        Beside the data it would outlive them, and an empty folder tells nothing: a server without streams
+        clears everything away.
+        """
+        return f"{self.data}/{ACCOUNT}/morpheus.json"
 
     @property
     def data(self) -> str:
@@ -90,9 +95,9 @@ class Machine(Protocol):
 class StoreState(StrEnum):
     """What stands in the place of a node's JetStream store."""
 
-    HELD = "held"  # our marker, and data
-    FRESH = "fresh"  # our marker, and never used
-    GONE = "gone"
+    HELD = "held"  # our marker, and it was in use
+    FRESH = "fresh"  # our marker, and it never was
+    GONE = "gone"  # no marker, so whatever was there may be lost
 
 
 def store_marker(forest: str, node: str, created: str) -> bytes:
@@ -101,15 +106,11 @@ def store_marker(forest: str, node: str, created: str) -> bytes:
 
 
 def store_state(machine: Machine, *, was_started: bool) -> StoreState:
-    """Look at the store of *machine*; data that was there once (*was_started*) and is not is GONE."""
-    marker = machine.read(machine.layout.marker)
-    if marker is None or json.loads(marker).get("node") != machine.name:
+    """Look at the store of *machine*, whose server *was_started* at some time or never."""
+    try:
+        marker = json.loads(machine.read(machine.layout.marker) or b"null")
+    except ValueError:
+        marker = None
+    if not isinstance(marker, dict) or marker.get("node") != machine.name:
         return StoreState.GONE
-    if has_data(machine):
-        return StoreState.HELD
-    return StoreState.GONE if was_started else StoreState.FRESH
-
-
-def has_data(machine: Machine) -> bool:
-    """Whether NATS has written to the store (a server that once was ready always has)."""
-    return bool(machine.run("sh", "-c", 'ls -A "$0" 2>/dev/null || true', machine.layout.data).strip())
+    return StoreState.HELD if was_started else StoreState.FRESH

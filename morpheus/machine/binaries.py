@@ -10,10 +10,11 @@ import re
 import shutil
 import subprocess
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from morpheus.errors import InvalidInputError, MissingPartError, UnreachableError
+from morpheus.errors import InvalidInputError, MachineError, MissingPartError, UnreachableError
 from morpheus.files import replace_file
 
 log = logging.getLogger("morpheus.binaries")
@@ -99,19 +100,29 @@ def _fetched(version: str, cache: Path, releases: str) -> Binary:
         raise MissingPartError(f"There is no nats-server release for {platform.machine()}; put one on PATH.")
     stem = f"nats-server-v{version}-{platform.system().lower()}-{architecture}"
     base = f"{releases}/v{version}"
-    sums = _get(f"{base}/SHA256SUMS").decode()
-    wanted = next((line.split()[0] for line in sums.splitlines() if line.endswith(f"{stem}.tar.gz")), None)
+    sums = _get(f"{base}/SHA256SUMS").decode(errors="replace")
+    lines = (line.split() for line in sums.splitlines())
+    listed = {words[1].lstrip("*"): words[0] for words in lines if len(words) == 2}  # noqa: PLR2004  # sum and file
+    wanted = listed.get(f"{stem}.tar.gz")
     if wanted is None:
         raise MissingPartError(f"The release {version} has no file for this machine ({stem}.tar.gz).")
     archive = _get(f"{base}/{stem}.tar.gz")
     check_sum(archive, wanted, f"{stem}.tar.gz")
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        member = next((each for each in tar.getmembers() if Path(each.name).name == "nats-server"), None)
-        program = tar.extractfile(member) if member else None
-        if program is None:
-            raise MissingPartError(f"{stem}.tar.gz holds no nats-server.")
-        path = _keep(cache / f"nats-server-{version}", program.read())
+    path = _keep(cache / f"nats-server-{version}", _unpacked(archive, f"{stem}.tar.gz"))
     return Binary(path, version, f"{path} (fetched)")
+
+
+def _unpacked(archive: bytes, what: str) -> bytes:
+    """The program nats-server out of a release's *archive*."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            for member in tar:
+                program = tar.extractfile(member) if member.isfile() else None
+                if program and Path(member.name).name == "nats-server":
+                    return program.read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise MissingPartError(f"{what} cannot be unpacked: {error}.") from error
+    raise MissingPartError(f"{what} holds no nats-server.")
 
 
 def workload(source: str, checksum: str | None, cache: Path) -> Binary:
@@ -125,13 +136,13 @@ def workload(source: str, checksum: str | None, cache: Path) -> Binary:
                 check_sum(content, checksum, source)
             _keep(path, content)
         elif checksum:
-            check_sum(path.read_bytes(), checksum, str(path))
+            check_sum(_content(path), checksum, str(path))
         return Binary(path, "", source)
     path = Path(source).expanduser().absolute()
     if not path.is_file():
         raise MissingPartError(f"The workload {path} is not there; see integration.nimsforest_download_url.")
     if checksum:
-        check_sum(path.read_bytes(), checksum, str(path))
+        check_sum(_content(path), checksum, str(path))
     if not os.access(path, os.X_OK):
         raise MissingPartError(f"The workload {path} may not be run: chmod +x {path}")
     return Binary(path, "", str(path))
@@ -150,8 +161,12 @@ def _get(address: str) -> bytes:
     log.info("fetching %s", address)
     try:
         answer = httpx.get(address, timeout=DOWNLOAD_TIMEOUT, follow_redirects=True)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise InvalidInputError(f"{address!r} is no address to fetch from: {error}") from error
     except httpx.HTTPError as error:
         raise UnreachableError(f"Cannot fetch {address}: {error or type(error).__name__}.") from error
+    if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        raise UnreachableError(f"Cannot fetch {address}: the server answered {answer.status_code}.")
     if answer.status_code != httpx.codes.OK:
         raise MissingPartError(f"Cannot fetch {address}: the server answered {answer.status_code}.")
     return answer.content
@@ -159,5 +174,15 @@ def _get(address: str) -> bytes:
 
 def _keep(path: Path, content: bytes) -> Path:
     """Put a program into the cache, whole or not at all."""
-    replace_file(path, content, mode=0o755)
+    try:
+        replace_file(path, content, mode=0o755)
+    except OSError as error:
+        raise MachineError(f"Cannot keep {path}: {error.strerror or error}.") from error
     return path
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MachineError(f"Cannot read {path}: {error.strerror or error}.") from error

@@ -82,21 +82,13 @@ class LocalMachine:
         return done.stdout.decode(errors="replace")
 
     def start(self, program: Program) -> None:
-        first = not processes.was_started(self._folder, program.name)
         said = {file: file.stat().st_size for file in self._logs(program.name) if file.exists()}
         with _translated(f"start {program.name} of {self._name}"):
             process = processes.start(self._folder, program)
-        try:
-            if program.ports:
-                self._wait_listening(program, process, said)
-        except (PortTakenError, MachineError):
-            if first:  # it was never ready, so it has nothing to lose
-                processes.forget_start(self._folder, program.name)
-            raise
+        if program.ports:
+            self._wait_listening(program, process, said)
 
-    def _wait_listening(
-        self, program: Program, process: psutil.Process, said: Mapping[Path, int]
-    ) -> None:
+    def _wait_listening(self, program: Program, process: psutil.Process, said: Mapping[Path, int]) -> None:
         """Wait until the program has its ports, after which it can no longer fail to get them.
 
         One that needs longer (a large store to read) is left to those who wait for it to be ready.

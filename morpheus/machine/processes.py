@@ -44,7 +44,6 @@ def start(folder: Path, program: Program) -> psutil.Process:
             raise MachineError(
                 f"{program.argv[0]} is not a program that can be run; check the path and its mode."
             )
-        _started(folder, program.name).touch(mode=0o600)
         pid = _spawn(folder, program)
         _remember(folder, program.name, pid)
         return psutil.Process(pid)
@@ -83,12 +82,7 @@ def is_running(process: psutil.Process) -> bool:
 
 def was_started(folder: Path, name: str) -> bool:
     """Whether the program was ever started in *folder*."""
-    return _started(folder, name).exists()
-
-
-def forget_start(folder: Path, name: str) -> None:
-    """Take back that the program was started: it failed before it could do anything."""
-    _started(folder, name).unlink(missing_ok=True)
+    return _out(folder, name).exists()
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
@@ -98,7 +92,7 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
 
 def _spawn(folder: Path, program: Program) -> int:
     marks = {FOLDER_MARK: str(folder), NAME_MARK: program.name}
-    out = os.open(folder / f"{program.name}.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    out = os.open(_out(folder, program.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         return os.posix_spawn(
             "/bin/sh",
@@ -126,10 +120,10 @@ def _spawn(folder: Path, program: Program) -> int:
 def _inherited_files() -> list[int]:
     """What our own starter handed down to us: whoever waits for its end must not wait for the program's."""
     files = []
-    for each in os.listdir("/dev/fd"):
+    for each in Path("/dev/fd").iterdir():
         with contextlib.suppress(OSError):
-            if int(each) > _STANDARD and os.get_inheritable(int(each)):
-                files.append(int(each))
+            if int(each.name) > _STANDARD and os.get_inheritable(int(each.name)):
+                files.append(int(each.name))
     return files
 
 
@@ -138,6 +132,8 @@ def _alone(folder: Path) -> Iterator[None]:
     """One at a time starts programs in *folder*: two that find nothing would both start one."""
     import filelock  # noqa: PLC0415  # reading commands never need it
 
+    if not folder.is_dir():  # the lock would make it
+        raise MachineError(f"The folder {folder} is not there.")
     try:
         with filelock.FileLock(folder / ".start.lock", timeout=START_TIMEOUT, poll_interval=0.005):
             yield
@@ -195,8 +191,8 @@ def _record(folder: Path, name: str) -> Path:
     return folder / f"{name}.process.json"
 
 
-def _started(folder: Path, name: str) -> Path:
-    return folder / f"{name}.started"
+def _out(folder: Path, name: str) -> Path:
+    return folder / f"{name}.out"
 
 
 def _remember(folder: Path, name: str, pid: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from morpheus.errors import MachineError
 from morpheus.files import replace_file
+from morpheus.forest import check_name
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -56,7 +57,10 @@ class AccessFolder:
         self._root = root
 
     def seed_file(self, forest: str, *, system: bool) -> Path:
-        return self._root / forest / ("system.nk" if system else "app.nk")
+        return self._folder(forest) / ("system.nk" if system else "app.nk")
+
+    def _folder(self, forest: str) -> Path:
+        return self._root / check_name(forest)
 
     def ensure(self, forest: str) -> Access:
         """Return the secrets of *forest*, made now if there are none."""
@@ -65,17 +69,18 @@ class AccessFolder:
             return known
         access = generate()
         try:
-            folder = self._root / forest
             replace_file(self.seed_file(forest, system=False), access.app_seed.encode())
             replace_file(self.seed_file(forest, system=True), access.system_seed.encode())
-            replace_file(folder / "access.json", json.dumps(asdict(access)).encode())  # last: all or nothing
+            replace_file(
+                self._folder(forest) / "access.json", json.dumps(asdict(access)).encode()
+            )  # last: all or nothing
         except OSError as error:
             raise MachineError(f"Cannot write the secrets of {forest}: {error.strerror or error}.") from error
         return access
 
     def find(self, forest: str) -> Access | None:
         try:
-            return Access(**json.loads((self._root / forest / "access.json").read_text()))
+            return Access(**json.loads((self._folder(forest) / "access.json").read_text()))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
@@ -83,4 +88,4 @@ class AccessFolder:
 
     def forget(self, forest: str) -> None:
         """Remove the secrets of *forest*, if there are any."""
-        shutil.rmtree(self._root / forest, ignore_errors=True)
+        shutil.rmtree(self._folder(forest), ignore_errors=True)

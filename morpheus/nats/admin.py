@@ -1,11 +1,12 @@
-"""What is done through NATS's own API: the probe, the list of streams, removing a lost peer."""
+"""What is done through NATS's own API: the probe, the streams and their copies, removing a lost peer."""
 
 import asyncio
 import contextlib
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +16,16 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from morpheus.errors import MachineError, NotReadyError, UnreachableError
+from morpheus.machine import ACCOUNT
+from morpheus.nats.monitor import peer_id
 
-CONNECT_TIMEOUT = 2.0
+CONNECT_TIMEOUT = 2
 REQUEST_TIMEOUT = 2.0
 LIST_TIMEOUT = 8.0  # the server itself waits 4 s for streams whose nodes do not answer
-PROBE_PREFIX = "MORPHEUS_PROBE_"
+PROBE_PREFIX, PROBE_SUBJECT = "MORPHEUS_PROBE_", "morpheus.probe."
 _NOT_MEMBER = 10044  # "server is not a member of the cluster"
 _NO_STREAM = 10059  # "stream not found"
+_BUSY = 503  # the code of errors that pass, such as a meta group that has no leader at the moment
 
 
 class ApiError(MachineError):
@@ -34,28 +38,46 @@ class ApiError(MachineError):
 
 @contextlib.asynccontextmanager
 async def connected(urls: Sequence[str], seed: str | None = None) -> AsyncIterator[Client]:
-    """A connection to one of *urls*, as the user of the nkey *seed* or without credentials."""
+    """A connection to the first of *urls* that answers, as the user of the nkey *seed* or as nobody.
+
+    Raises:
+        UnreachableError: none of them lets us in.
+    """
+    reasons = []
+    for url in urls:
+        client = Client()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await _connect(client, url, seed)
+        except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
+            with contextlib.suppress(AssertionError):  # says one that did not even get a socket
+                await client.close()
+            reasons.append(f"{url} ({' '.join(str(error).split()) or type(error).__name__})")
+            continue
+        try:
+            yield client
+        finally:
+            await client.close()
+        return
+    raise UnreachableError(f"No connection to {', '.join(reasons)}.")
+
+
+async def _connect(client: Client, url: str, seed: str | None) -> None:
+    """Connect once; the client's own way would try a server that is away again and again."""
 
     async def quiet(_: Exception) -> None:
         """Errors come back from the calls themselves."""
 
-    try:
-        client = await nats.connect(
-            servers=list(urls),
-            nkeys_seed_str=seed,
-            allow_reconnect=False,
-            connect_timeout=CONNECT_TIMEOUT,
-            error_cb=quiet,
-            name="morpheus",
-        )
-    except (nats.errors.Error, OSError, TimeoutError) as error:
-        raise UnreachableError(
-            f"No connection to {', '.join(urls)}: {error or type(error).__name__}."
-        ) from error
-    try:
-        yield client
-    finally:
-        await client.close()
+    await client.connect(
+        servers=[url],
+        nkeys_seed_str=seed,
+        allow_reconnect=False,
+        max_reconnect_attempts=1,
+        reconnect_time_wait=0,
+        connect_timeout=CONNECT_TIMEOUT,
+        error_cb=quiet,
+        name="morpheus",
+    )
 
 
 async def api(client: Client, subject: str, body: Any = None, *, timeout: float = REQUEST_TIMEOUT) -> Any:  # noqa: ASYNC109  # of the request
@@ -63,7 +85,7 @@ async def api(client: Client, subject: str, body: Any = None, *, timeout: float 
 
     Raises:
         ApiError: the server answered with an error.
-        UnreachableError: it did not answer.
+        UnreachableError: it did not answer, or with an error that passes.
     """
     try:
         payload = b"" if body is None else json.dumps(body).encode()
@@ -71,8 +93,11 @@ async def api(client: Client, subject: str, body: Any = None, *, timeout: float 
     except (nats.errors.Error, TimeoutError) as error:
         raise UnreachableError(f"{subject}: {error or type(error).__name__}") from error
     answer = json.loads(message.data)
-    if answer.get("error"):
-        raise ApiError(subject, answer["error"])
+    fault = answer.get("error")
+    if fault and fault.get("code") == _BUSY:
+        raise UnreachableError(f"{subject}: {fault.get('description')}")
+    if fault:
+        raise ApiError(subject, fault)
     return answer
 
 
@@ -96,7 +121,9 @@ async def probe(urls: Sequence[str], *, timeout: float) -> float:  # noqa: ASYNC
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
                 await _probe_once(urls)
-        except (UnreachableError, ApiError, NotReadyError, nats.errors.Error, OSError, TimeoutError) as error:
+        except TimeoutError as error:
+            last = last or error  # the end of our own patience explains nothing
+        except (UnreachableError, ApiError, NotReadyError, nats.errors.Error, OSError) as error:
             last = error
             await asyncio.sleep(0.02)
         else:
@@ -109,13 +136,13 @@ async def probe(urls: Sequence[str], *, timeout: float) -> float:  # noqa: ASYNC
 
 async def _probe_once(urls: Sequence[str]) -> None:
     token = uuid.uuid4().hex
-    stream, subject = PROBE_PREFIX + token, f"morpheus.probe.{token}"
+    stream, subject = PROBE_PREFIX + token, PROBE_SUBJECT + token
     async with connected(urls[:1]) as writer, connected(urls[-1:]) as reader:
         await _remove_probes(writer)
         config = {
             "name": stream,
             "subjects": [subject],
-            "num_replicas": min(3, len(urls)) if len(urls) > 1 else 1,
+            "num_replicas": min(3, len(urls)),
             "storage": "file",
             "retention": "limits",
             "max_msgs": 1,
@@ -133,10 +160,21 @@ async def _probe_once(urls: Sequence[str]) -> None:
 
 
 async def _remove_probes(client: Client) -> None:
-    names = (await api(client, "$JS.API.STREAM.NAMES", {"offset": 0})).get("streams") or []
-    for name in names:
+    for name in await _stream_names(client, f"{PROBE_SUBJECT}*"):
         if name.startswith(PROBE_PREFIX):
             await _delete_stream(client, name)
+
+
+async def _stream_names(client: Client, subject: str = "") -> list[str]:
+    """All streams of the account, or those that listen to *subject*, page by page."""
+    names: list[str] = []
+    wanted = {"subject": subject} if subject else {}
+    while True:
+        page = await api(client, "$JS.API.STREAM.NAMES", {"offset": len(names), **wanted})
+        listed = page.get("streams") or []
+        names += listed
+        if not listed or len(names) >= page.get("total", 0):
+            return names
 
 
 async def _delete_stream(client: Client, stream: str) -> None:
@@ -157,7 +195,8 @@ async def _delete_stream(client: Client, stream: str) -> None:
 class Streams:
     """What the cluster knows of its streams, in the application's account.
 
-    ``missing`` are assigned but answer nothing: their only node, or the majority of their nodes, is away.
+    ``missing`` are assigned but gave no answer within 4 s: their only node or the majority of their nodes is
+    away, or just busy. What is lost for ever is told by :func:`at_risk`.
     ``replicas`` says how many copies each answering stream is meant to have, ``current`` how many it has.
     """
 
@@ -165,32 +204,109 @@ class Streams:
     replicas: Mapping[str, int]
     current: Mapping[str, int]
 
+    def behind(self, lost: Collection[str] = ()) -> tuple[str, ...]:
+        """The streams, but for the *lost* ones, that do not answer or have fewer copies than they should."""
+        fewer = (name for name, meant in self.replicas.items() if self.current[name] < meant)
+        return tuple(sorted({*self.missing, *fewer} - {*lost}))
+
 
 async def streams(urls: Sequence[str], seed: str) -> Streams:
     """List all streams of the application's account, page by page."""
     missing: set[str] = set()
-    replicas, current = {}, {}
-    offset = 0
+    replicas: dict[str, int] = {}
+    current: dict[str, int] = {}
     async with connected(urls, seed) as client:
         while True:
-            page = await api(client, "$JS.API.STREAM.LIST", {"offset": offset}, timeout=LIST_TIMEOUT)
-            listed = page.get("streams") or []
+            seen = len(missing | replicas.keys())
+            page = await api(client, "$JS.API.STREAM.LIST", {"offset": seen}, timeout=LIST_TIMEOUT)
             missing |= set(page.get("missing") or [])
-            for each in listed:
-                name, cluster = each["config"]["name"], each.get("cluster") or {}
+            for each in page.get("streams") or []:
+                name = each["config"]["name"]
                 replicas[name] = each["config"]["num_replicas"]
-                peers = [peer for peer in cluster.get("replicas") or [] if peer.get("current")]
-                current[name] = len(peers) + bool(cluster.get("leader"))
-            offset += len(listed) or len(page.get("missing") or [])
-            if offset >= page.get("total", 0) or not listed:
+                current[name] = _current_copies(each.get("cluster"))
+            if len(missing | replicas.keys()) in (seen, page.get("total", 0)):
                 return Streams(tuple(sorted(missing)), replicas, current)
 
 
+def _current_copies(cluster: Mapping[str, Any] | None) -> int:
+    """How many copies of a stream are up to date; a server in no cluster speaks of none, and has one."""
+    if cluster is None:
+        return 1
+    followers = [peer for peer in cluster.get("replicas") or [] if peer.get("current")]
+    return len(followers) + bool(cluster.get("leader"))
+
+
+@dataclass(frozen=True, slots=True)
+class AtRisk:
+    """What goes with the servers that are away, if they never come back; streams by their names.
+
+    ``lost`` had all their copies there. ``weakened`` have a copy left, but fewer than the majority of
+    them, so that the last acknowledged messages may stand only on what is away: nothing here can tell.
+    """
+
+    lost: tuple[str, ...] = ()
+    weakened: tuple[str, ...] = ()
+
+
+async def at_risk(urls: Sequence[str], app_seed: str, system_seed: str, survivors: Collection[str]) -> AtRisk:
+    """Tell what would be lost if only the servers *survivors* were left; ask before peers are removed.
+
+    The meta leader names every stream there is meant to be, and the survivors say which they hold.
+
+    Raises:
+        UnreachableError: there is no leader, or a survivor does not answer; then nobody knows.
+    """
+    async with connected(urls, app_seed) as client:
+        names = await _stream_names(client)
+    meant: dict[str, int] = {}
+    copies: Counter[str] = Counter()
+    for held in (await _held(urls, system_seed, survivors)).values():
+        meant |= held
+        copies.update(held.keys())
+    return AtRisk(
+        lost=tuple(sorted(name for name in names if not copies[name])),
+        weakened=tuple(sorted(name for name in names if copies[name] and 2 * copies[name] <= meant[name])),
+    )
+
+
+async def _held(urls: Sequence[str], system_seed: str, servers: Collection[str]) -> dict[str, dict[str, int]]:
+    """For each of *servers* the application's streams it holds, with the number of copies each is to have."""
+    held: dict[str, dict[str, int]] = {}
+    wanted = {"accounts": True, "streams": True, "config": True}
+    async with connected(urls, system_seed) as client:
+        inbox = client.new_inbox()
+        answers = await client.subscribe(inbox)
+        await client.publish("$SYS.REQ.SERVER.PING.JSZ", json.dumps(wanted).encode(), reply=inbox)
+        deadline = time.monotonic() + LIST_TIMEOUT
+        while missing := set(servers) - held.keys():
+            try:
+                message = await answers.next_msg(timeout=max(0.001, deadline - time.monotonic()))
+            except (nats.errors.Error, TimeoutError) as error:
+                raise UnreachableError(f"{', '.join(sorted(missing))} did not tell their streams.") from error
+            answer = json.loads(message.data)
+            held[answer["server"]["name"]] = _application_streams(answer.get("data") or {})
+    return {name: held[name] for name in servers}
+
+
+def _application_streams(jsz: Mapping[str, Any]) -> dict[str, int]:
+    accounts = [each for each in jsz.get("account_details") or [] if each["name"] == ACCOUNT]
+    return {
+        each["name"]: each["config"]["num_replicas"]
+        for account in accounts
+        for each in account.get("stream_detail") or []
+    }
+
+
 async def remove_peer(urls: Sequence[str], system_seed: str, peer: str) -> None:
-    """Remove the server *peer* from the meta group, if it is in it."""
+    """Remove the server *peer* from the meta group, if it is in it.
+
+    It is named by its id: a leader that restarted after *peer* was lost knows no name for it, and would
+    say that there is no such member.
+    """
+    body = {"peer": peer, "peer_id": peer_id(peer)}
     async with connected(urls, system_seed) as client:
         try:
-            await api(client, "$JS.API.SERVER.REMOVE", {"peer": peer}, timeout=LIST_TIMEOUT)
+            await api(client, "$JS.API.SERVER.REMOVE", body, timeout=LIST_TIMEOUT)
         except ApiError as error:
             if error.err_code != _NOT_MEMBER:
                 raise

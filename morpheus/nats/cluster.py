@@ -1,9 +1,9 @@
 """Is it formed? A verdict from readings alone; and the proof, a message through the cluster."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from morpheus.nats.monitor import MetaGroup, Reading
+from morpheus.nats.monitor import MetaGroup, Reading, peer_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,15 @@ def judge(readings: Mapping[str, Reading]) -> Formation:
     """
     if len(readings) == 1:
         return _judge_alone(*next(iter(readings.items())))
-    leader = next((each for each in readings.values() if each.reachable and each.leads), None)
-    view = leader.meta if leader else None
+    leaders = [
+        name for name, each in readings.items() if each.reachable and each.leads and each.server == name
+    ]
+    name = leaders[0] if len(leaders) == 1 else ""
+    view = _named(readings[name].meta, readings) if name else None
     states = {name: _state(name, reading, view) for name, reading in readings.items()}
-    name = leader.server if leader else ""
-    if leader is None or view is None:
-        return Formation(False, "no server leads the meta group yet", states)
+    if view is None:
+        several = f"{' and '.join(leaders)} both lead, so one of them is wrong" if leaders else ""
+        return Formation(False, several or "no server leads the meta group yet", states)
     members = {view.leader, *(replica.name for replica in view.replicas)}
     expected = set(readings)
     if members != expected or view.size != len(expected):
@@ -49,6 +52,15 @@ def judge(readings: Mapping[str, Reading]) -> Formation:
     if missing:
         return Formation(False, "; ".join(missing), states, name)
     return Formation(True, f"{len(states)} of {len(states)} current, led by {name}", states, name)
+
+
+def _named(view: MetaGroup | None, expected: Iterable[str]) -> MetaGroup | None:
+    """*view* with the names of those expected servers that the leader knows by their ids alone."""
+    if view is None:
+        return None
+    names = {peer_id(name): name for name in expected}
+    known = (replace(each, name=names.get(each.peer, each.name)) for each in view.replicas)
+    return replace(view, replicas=tuple(known))
 
 
 def _judge_alone(name: str, reading: Reading) -> Formation:

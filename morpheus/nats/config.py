@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from morpheus.errors import InvalidInputError
 from morpheus.forest import Forest, Node
-from morpheus.machine import NATS, Layout, Program
+from morpheus.machine import ACCOUNT, NATS, Layout, Program
 from morpheus.machine.limits import Limits
 from morpheus.nats.access import Access
 
 if TYPE_CHECKING:
     import jinja2
+
+
+SYSTEM = "SYS"  # the system account
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ def render(forest: Forest, node: Node, layout: Layout, access: Access, *, listen
         "store": layout.store,
         "log": layout.log,
         "limits": limits_of(node),
+        "application": ACCOUNT,
+        "system": SYSTEM,
         "standalone": is_standalone(forest),
         "app_key": access.app_key,
         "system_key": access.system_key,

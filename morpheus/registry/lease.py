@@ -92,7 +92,7 @@ class Hold:
 
     def _take(self, document: Document, now: datetime, prepare: Change) -> Document:
         known = document.forests.get(self._claim.name)
-        if known:
+        if known and not self._is_our_own(known.lease):
             check_free(known, now)
             # A dead process of this machine can have no call under way; anybody else's may still land.
             self._taken_over = known.lease is not None and not host.has_ended(known.lease.process)
@@ -100,6 +100,10 @@ class Hold:
             self._claim.operation, self._claim.run, host.operator(), now, now + DURATION, self._process
         )
         return taken(prepare(document, now), self._claim.name, lease)
+
+    def _is_our_own(self, lease: Lease | None) -> bool:
+        """Whether an earlier Hold of this very run and process left *lease*, interrupted before it began."""
+        return lease is not None and lease.run == self._claim.run and lease.process == self._process
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -486,6 +486,19 @@ def test_this_process_has_not_ended() -> None:
     assert host.is_running(host.this_process())
 
 
+def test_a_run_that_was_interrupted_while_it_took_the_forest_takes_it_again_to_clean_up(
+    registry: Registry,
+) -> None:
+    interrupted = hold(registry)  # Ctrl-C: its with block was never entered
+
+    with hold(registry) as again:
+        again.check()
+        with pytest.raises(LeaseLostError):
+            interrupted.update(lambda forest, _: forest)
+        with pytest.raises(ForestBusyError):
+            hold(registry, "another run")
+
+
 @pytest.mark.parametrize(
     ("other", "ended"),
     [

@@ -1,0 +1,98 @@
+"""A machine that is a folder: what its programs say when they fail, and that it waits until they listen."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from morpheus.errors import MachineError, PortTakenError
+from morpheus.machine import NATS, Program
+from morpheus.machine.local import LocalMachine, free_bytes
+from tests.machine.conftest import free_ports, wait_for
+
+
+@pytest.fixture
+def machine(folder: Path) -> Iterator[LocalMachine]:
+    machine = LocalMachine("oak-node-1", folder)
+    yield machine
+    machine.stop(NATS)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])
+
+
+def server(nats_server: str, machine: LocalMachine, port: int, *more: str) -> Program:
+    argv = (nats_server, "-a", "127.0.0.1", "-p", str(port), "-l", machine.layout.log, *more)
+    return Program(NATS, argv, ports=(port,))
+
+
+def test_a_started_server_listens(machine: LocalMachine, nats_server: str) -> None:
+    port = free_ports().client
+
+    machine.start(server(nats_server, machine, port))
+
+    with machine.forward(port) as address, socket.create_connection(address, timeout=5) as connection:
+        assert connection.recv(4) == b"INFO"
+
+
+def test_a_taken_port_is_told_from_other_faults(machine: LocalMachine, nats_server: str, taken: int) -> None:
+    machine.put(machine.layout.config, b"nonsense {")
+    with pytest.raises(PortTakenError):
+        machine.start(server(nats_server, machine, taken))
+
+    with pytest.raises(MachineError, match="Parse error"):
+        machine.start(server(nats_server, machine, taken, "-c", machine.layout.config))
+
+
+def test_old_words_do_not_explain_a_new_fault(machine: LocalMachine, taken: int) -> None:
+    machine.put(machine.layout.log, b"listen tcp 127.0.0.1:4222: bind: address already in use\n")
+
+    with pytest.raises(MachineError, match="it said nothing"):
+        machine.start(Program(NATS, ("/bin/false",), ports=(taken,)))
+
+
+def test_reloading_sends_the_signal_to_read_again(machine: LocalMachine) -> None:
+    script = "trap 'echo again' HUP; echo ready; while :; do sleep 0.01; done"
+    out = machine.folder / f"{NATS}.out"
+    machine.start(Program(NATS, ("/bin/sh", "-c", script)))
+    wait_for(lambda: "ready" in out.read_text())
+
+    machine.reload(NATS)
+
+    wait_for(lambda: "again" in out.read_text())
+
+
+def test_a_command_that_fails_says_why(machine: LocalMachine) -> None:
+    with pytest.raises(MachineError, match="ended with 3: too bad"):
+        machine.run("/bin/sh", "-c", "echo too bad >&2; exit 3")
+
+
+def test_a_command_that_does_not_end_is_ended(machine: LocalMachine) -> None:
+    with pytest.raises(MachineError, match="did not end"):
+        machine.run("/bin/sleep", "600", timeout=0.05)
+
+
+def test_a_command_gets_no_secret_of_ours(machine: LocalMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HETZNER_API_TOKEN", "secret")
+
+    said = machine.run("/usr/bin/env")
+
+    assert "PATH=" in said
+    assert "secret" not in said
+
+
+def test_a_machine_whose_folder_is_gone_is_an_error(tmp_path: Path) -> None:
+    machine = LocalMachine("oak-node-1", tmp_path / "gone")
+
+    with pytest.raises(MachineError):
+        machine.start(Program(NATS, ("/bin/sleep", "600")))
+    with pytest.raises(MachineError):
+        machine.run("true")
+
+
+def test_free_bytes_of_a_folder_to_be_are_those_of_its_disk(tmp_path: Path) -> None:
+    assert free_bytes(tmp_path / "not" / "yet") > 0

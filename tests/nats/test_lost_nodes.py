@@ -1,0 +1,200 @@
+"""Nodes that are lost: they are seen at once, what goes with them is named, others take their place."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import nats.errors
+import pytest
+from nats.aio.client import Client
+
+from morpheus.errors import UnreachableError
+from morpheus.nats import admin
+from tests.nats.conftest import Planter
+from tests.nats.grove import BOUND, Grove, wait_for
+
+MESSAGES = 50
+
+
+@dataclass(frozen=True)
+class Wreck:
+    """Five nodes, all of which went down at once; two lost their stores, the others are up again.
+
+    ``peers`` says where the copies of each stream stood.
+    """
+
+    grove: Grove
+    lost: tuple[str, ...]
+    left: tuple[str, ...]
+    peers: dict[str, set[str]]
+
+    def named(self, replicas: int, lost: int) -> list[str]:
+        """The streams with so many copies of which so many were lost."""
+        return sorted(
+            name
+            for name, where in self.peers.items()
+            if len(where) == replicas and len(where & set(self.lost)) == lost
+        )
+
+
+@pytest.fixture(scope="module")
+def wreck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wreck]:
+    grove = Grove(tmp_path_factory.mktemp("wreck"), 1, 2, 3, 4, 5)
+    try:
+        grove.start()
+        grove.wait_formed()
+        peers = asyncio.run(_fill(grove))
+        lost = tuple(sorted(sorted(peers["THREE_0"])[:2]))
+        left = tuple(name for name in grove.names if name not in lost)
+        peers |= asyncio.run(_fill(grove, until=lost))
+        grove.kill(*grove.names)
+        grove.wipe(*lost)
+        grove.start(left)
+        grove.wait_leader(left)
+        yield Wreck(grove, lost, left, peers)
+    finally:
+        grove.close()
+
+
+async def _fill(grove: Grove, until: tuple[str, ...] = ()) -> dict[str, set[str]]:
+    """Make six streams of three copies; or streams of one, until one of them stands on each of *until*."""
+    peers: dict[str, set[str]] = {}
+    async with admin.connected(grove.urls()) as client:
+        for k in range(100):
+            replicas, name = (1, f"ONE_{k}") if until else (3, f"THREE_{k}")
+            await _create(client, name, replicas)
+            peers[name] = await _settled(client, name, replicas)
+            for number in range(MESSAGES):
+                await _publish(client, f"test.{name}", number)
+            if set(until) <= set().union(*peers.values()) if until else k == 5:
+                break
+    return peers
+
+
+async def _create(client: Client, name: str, replicas: int) -> None:
+    config = {"name": name, "subjects": [f"test.{name}"], "num_replicas": replicas, "storage": "file"}
+    deadline = time.monotonic() + BOUND
+    while True:
+        try:
+            await admin.api(client, f"$JS.API.STREAM.CREATE.{name}", config, timeout=5)
+        except (admin.ApiError, UnreachableError):  # right after forming it may fail
+            assert time.monotonic() < deadline
+        else:
+            return
+
+
+async def _publish(client: Client, subject: str, number: int) -> None:
+    """Publish until it is acknowledged; the id keeps it from being stored twice."""
+    deadline = time.monotonic() + BOUND
+    while True:
+        try:
+            await client.jetstream().publish(subject, b"kept", headers={"Nats-Msg-Id": f"{subject} {number}"})
+        except (nats.errors.Error, TimeoutError):  # a new leader may not be known everywhere yet
+            assert time.monotonic() < deadline
+        else:
+            return
+
+
+async def _settled(client: Client, name: str, replicas: int) -> set[str]:
+    """Where the copies of the stream stand, once all of them are current."""
+    deadline = time.monotonic() + BOUND
+    while True:
+        cluster = (await admin.api(client, f"$JS.API.STREAM.INFO.{name}", timeout=5))["cluster"]
+        current = {each["name"] for each in cluster.get("replicas") or [] if each.get("current")}
+        if cluster.get("leader") and len(current) == replicas - 1:
+            return {cluster["leader"], *current}
+        assert time.monotonic() < deadline
+
+
+def test_a_killed_follower_is_seen_within_seconds(plant: Planter) -> None:
+    grove = plant(1, 2, 3)
+    grove.start()
+    leader = grove.wait_formed().leader
+    dead = next(name for name in grove.names if name != leader)
+
+    grove.kill(dead)
+
+    verdict = wait_for(grove.verdict, lambda verdict: not verdict.formed, timeout=5)
+    assert verdict.states[dead].startswith("unreachable")
+
+
+def test_a_killed_leader_is_seen_within_seconds_though_the_others_name_it(plant: Planter) -> None:
+    grove = plant(1, 2, 3)
+    grove.start()
+    dead = grove.wait_formed().leader
+
+    grove.kill(dead)
+
+    verdict = wait_for(grove.verdict, lambda verdict: not verdict.formed, timeout=5)
+    assert verdict.states[dead].startswith("unreachable")
+    assert verdict.leader != dead
+
+
+def test_a_killed_node_that_keeps_its_store_comes_back(plant: Planter) -> None:
+    grove = plant(1, 2, 3)
+    grove.start()
+    grove.wait_formed()
+
+    grove.kill(grove.names[0])
+    grove.start(grove.names[:1])
+
+    assert grove.wait_formed().current == 3
+
+
+def test_what_would_be_lost_is_named_before_anything_is_removed(wreck: Wreck) -> None:
+    access = wreck.grove.access
+
+    found = asyncio.run(
+        admin.at_risk(wreck.grove.urls(wreck.left), access.app_seed, access.system_seed, wreck.left)
+    )
+
+    assert list(found.lost) == wreck.named(replicas=1, lost=1) != []
+    assert list(found.weakened) == wreck.named(replicas=3, lost=2) != []
+
+
+def test_nothing_is_at_risk_while_everybody_is_there(cluster: Grove) -> None:
+    access = cluster.access
+
+    found = asyncio.run(admin.at_risk(cluster.urls(), access.app_seed, access.system_seed, cluster.names))
+
+    assert found == admin.AtRisk()
+
+
+def test_who_does_not_answer_makes_the_risk_unknown(wreck: Wreck, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "LIST_TIMEOUT", 0.5)
+    access, asked = wreck.grove.access, wreck.grove.names
+
+    with pytest.raises(UnreachableError, match=f"{wreck.lost[0]}.*did not tell"):
+        asyncio.run(admin.at_risk(wreck.grove.urls(wreck.left), access.app_seed, access.system_seed, asked))
+
+
+def test_streams_of_one_copy_on_a_lost_node_are_missing(wreck: Wreck) -> None:
+    found = asyncio.run(admin.streams(wreck.grove.urls(wreck.left), wreck.grove.access.app_seed))
+
+    assert set(wreck.named(replicas=1, lost=1)) <= set(found.missing)
+
+
+def test_lost_nodes_are_replaced_and_what_the_others_hold_is_kept(wreck: Wreck) -> None:
+    grove = wreck.grove
+    for name in wreck.lost:
+        asyncio.run(admin.remove_peer(grove.urls(wreck.left), grove.access.system_seed, name))
+    grove.forget(*wreck.lost)
+    fresh = grove.add(6, 7)
+    grove.configure(wreck.left)
+    grove.start(fresh)
+
+    assert grove.wait_formed().current == 5
+    kept = {*wreck.peers} - {*wreck.named(replicas=1, lost=1)}
+    wait_for(lambda: _messages(grove), lambda found: found == dict.fromkeys(kept, MESSAGES))
+
+
+def _messages(grove: Grove) -> dict[str, int]:
+    """How many messages each stream that answers holds."""
+
+    async def count() -> dict[str, int]:
+        async with admin.connected(grove.urls()) as client:
+            page = await admin.api(client, "$JS.API.STREAM.LIST", {"offset": 0}, timeout=10)
+        return {each["config"]["name"]: each["state"]["messages"] for each in page.get("streams") or []}
+
+    return asyncio.run(count())
