@@ -240,7 +240,8 @@ def _current_copies(cluster: Mapping[str, Any] | None) -> int:
 class AtRisk:
     """What goes with the servers that are away, if they never come back; streams by their names.
 
-    ``lost`` had all their copies there. ``weakened`` have a copy left, but fewer than the majority of
+    ``lost`` had all their copies there: once the peers are removed, NATS makes some of them anew, empty, and
+    nothing shows that anything was in them. ``weakened`` have a copy left, but fewer than the majority of
     them, so that the last acknowledged messages may stand only on what is away: nothing here can tell.
     """
 

@@ -45,9 +45,9 @@ def wreck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wreck]:
         grove.start()
         grove.wait_formed()
         peers = asyncio.run(_fill(grove))
-        lost = tuple(sorted(sorted(peers["THREE_0"])[:2]))
+        [home] = peers["ONE_0"]
+        lost = (home, min(_shared(peers)[0] - {home}))
         left = tuple(name for name in grove.names if name not in lost)
-        peers |= asyncio.run(_fill(grove, until=lost))
         grove.kill(*grove.names)
         grove.wipe(*lost)
         grove.start(left)
@@ -57,19 +57,24 @@ def wreck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wreck]:
         grove.close()
 
 
-async def _fill(grove: Grove, until: tuple[str, ...] = ()) -> dict[str, set[str]]:
-    """Make six streams of three copies; or streams of one, until one of them stands on each of *until*."""
+async def _fill(grove: Grove) -> dict[str, set[str]]:
+    """Make streams of one copy and of three, one of which shares a node with the first; where they stand."""
     peers: dict[str, set[str]] = {}
+    wanted = [*((f"ONE_{k}", 1) for k in range(6)), *((f"THREE_{k}", 3) for k in range(50))]
     async with admin.connected(grove.urls()) as client:
-        for k in range(100):
-            replicas, name = (1, f"ONE_{k}") if until else (3, f"THREE_{k}")
+        for name, replicas in wanted:
             await _create(client, name, replicas)
             peers[name] = await _settled(client, name, replicas)
             for number in range(MESSAGES):
                 await _publish(client, f"test.{name}", number)
-            if set(until) <= set().union(*peers.values()) if until else k == 5:
+            if name >= "THREE_5" and _shared(peers):
                 break
     return peers
+
+
+def _shared(peers: dict[str, set[str]]) -> list[set[str]]:
+    """Where the streams of three copies stand that share a node with the first stream of one."""
+    return [where for where in peers.values() if len(where) > 1 and peers["ONE_0"] < where]
 
 
 async def _create(client: Client, name: str, replicas: int) -> None:
@@ -165,7 +170,7 @@ def test_who_does_not_answer_makes_the_risk_unknown(wreck: Wreck, monkeypatch: p
     monkeypatch.setattr(admin, "LIST_TIMEOUT", 0.5)
     access, asked = wreck.grove.access, wreck.grove.names
 
-    with pytest.raises(UnreachableError, match=f"{wreck.lost[0]}.*did not tell"):
+    with pytest.raises(UnreachableError, match="did not tell"):
         asyncio.run(admin.at_risk(wreck.grove.urls(wreck.left), access.app_seed, access.system_seed, asked))
 
 
@@ -175,7 +180,7 @@ def test_streams_of_one_copy_on_a_lost_node_are_missing(wreck: Wreck) -> None:
     assert set(wreck.named(replicas=1, lost=1)) <= set(found.missing)
 
 
-def test_lost_nodes_are_replaced_and_what_the_others_hold_is_kept(wreck: Wreck) -> None:
+def test_lost_nodes_are_replaced_and_streams_that_were_not_at_risk_are_kept(wreck: Wreck) -> None:
     grove = wreck.grove
     for name in wreck.lost:
         asyncio.run(admin.remove_peer(grove.urls(wreck.left), grove.access.system_seed, name))
@@ -185,8 +190,11 @@ def test_lost_nodes_are_replaced_and_what_the_others_hold_is_kept(wreck: Wreck) 
     grove.start(fresh)
 
     assert grove.wait_formed().current == 5
-    kept = {*wreck.peers} - {*wreck.named(replicas=1, lost=1)}
-    wait_for(lambda: _messages(grove), lambda found: found == dict.fromkeys(kept, MESSAGES))
+    gone = wreck.named(replicas=1, lost=1)
+    weakened = wreck.named(replicas=3, lost=2)  # the copy that is left may lack the last messages
+    kept = dict.fromkeys({*wreck.peers} - {*gone, *weakened}, MESSAGES)
+    found = wait_for(lambda: _messages(grove), lambda found: kept.items() <= found.items())
+    assert not any(found.get(name) for name in gone)  # NATS may make them anew, and silently empty
 
 
 def _messages(grove: Grove) -> dict[str, int]:
