@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup forest test test-hosts check bench lock
+.PHONY: help setup forest test test-long test-hosts check bench lock
 SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -24,8 +24,11 @@ $(READY): pyproject.toml requirements.lock requirements-dev.lock
 forest: $(READY)  ## Plant a three-node forest on this machine and show it (FOREST=name, default demo)
 	@$(VENV)/bin/morpheus plant local medium --name $(FOREST)
 
-test: $(READY)  ## Run the tests that need pip packages alone
-	@$(PY) -m pytest -m "not root"
+test: $(READY)  ## Run the tests that need pip packages alone (under five minutes)
+	@$(PY) -m pytest -m "not root and not long"
+
+test-long: $(READY)  ## Run the tests of whole programs: command line, Prefect server and worker
+	@$(PY) -m pytest -m long
 
 test-hosts: $(READY)  ## Run the tests that need root on Linux
 	@test "$$(id -u)" = 0 || { echo "make test-hosts needs root: it mounts small file systems"; exit 1; }

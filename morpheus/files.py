@@ -51,6 +51,11 @@ def make_folder(path: Path) -> None:
         raise MachineError(f"Cannot make the folder {path}: {error.strerror or error}.") from error
 
 
+def is_unfinished(new: Path, path: Path) -> bool:
+    """Whether *new* is what a writer of *path* that was killed left."""
+    return new.parent == path.parent and new.name.startswith(f".{path.name}.") and new.name.endswith(NEW)
+
+
 def clear_unfinished(path: Path) -> None:
     """Remove what writers of *path* that were killed left; only for who knows that nobody writes now."""
     for new in path.parent.glob(f".{glob.escape(path.name)}.*{NEW}"):

@@ -19,6 +19,7 @@ import psutil
 from morpheus import host
 from morpheus.cloud import Order, Server, forest_of
 from morpheus.errors import MachineError, RefusedError, StoreBusyError
+from morpheus.files import is_unfinished
 from morpheus.forest import Node, Ports, check_name
 from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state
 from morpheus.machine.limits import LEAST_FILE, limits_for
@@ -186,9 +187,10 @@ def _translated(what: str) -> Iterator[None]:
 
 
 def _has_data(folder: Path) -> bool:
-    """Whether NATS wrote anything below *folder*."""
-    places = layout(folder)
-    return any(path.is_file() and str(path) != places.marker for path in Path(places.data).rglob("*"))
+    """Whether NATS wrote anything below *folder*; our marker, finished or not, is no data."""
+    marker = Path(layout(folder).marker)
+    files = (path for path in Path(layout(folder).data).rglob("*") if path.is_file())
+    return any(path != marker and not is_unfinished(path, marker) for path in files)
 
 
 def _is_ours(server: Server, registry_id: str) -> bool:

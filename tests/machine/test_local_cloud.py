@@ -149,6 +149,14 @@ def test_data_that_nothing_names_is_neither_used_nor_removed(
     assert (folder / "store" / "jetstream" / "msgs").read_bytes() == b"acknowledged"
 
 
+def test_what_a_killed_creation_left_is_no_data(cloud: LocalCloud, server: Server, folder: Path) -> None:
+    (folder / "server.json").unlink()
+    marker = Path(cloud.machine(server).layout.marker)
+    marker.with_name(f".{marker.name}.k1ll3d.new").write_bytes(b"{")
+
+    assert cloud.ensure_server(ORDER).name == server.name
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"name": "oak-node-1"}', "\udcff"])
 def test_a_server_file_that_cannot_be_read_stops_everything(
     cloud: LocalCloud, server: Server, folder: Path, text: str

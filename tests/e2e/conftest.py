@@ -1,0 +1,272 @@
+"""Whole programs: the installed ``morpheus`` and ``prefect`` commands, with folders of their own."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from deployments.register import root
+from morpheus.forest import Forest
+from morpheus.machine import NATS, WORKLOAD, processes
+from morpheus.registry import Registry
+from morpheus.registry.local import LocalStore
+from morpheus.wait import wait_until
+
+# Seconds. Prefect's server keeps SQLite locked for a whole minute at times, when much else runs here.
+PATIENCE = 100
+
+# A nats-server that takes its ports (or not even that) and never says a word: no cluster of it gets ready.
+STAND_IN = """#!{python} -S
+import re, signal, socket, sys
+if "--version" in sys.argv:
+    sys.exit(print("nats-server: v9.9.9"))
+files = [sys.argv[2], sys.argv[2].replace("nats.conf", "cluster.conf")]
+lines = [line for file in files for line in open(file) if "listen:" in line or "http:" in line]
+sockets = [socket.create_server(("127.0.0.1", int(re.search(r":(\\d+)\\"", line)[1]))) for line in lines]
+signal.pause()
+"""
+REAL, NEVER_READY = "", "integration: {nats_version: 9.9.9}\nprovisioning: {readiness_timeout: 90}\n"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def sentence(self) -> str:
+        """The last line on stderr."""
+        return self.err.strip().splitlines()[-1] if self.err.strip() else ""
+
+
+@dataclass
+class Home:
+    """A user's folders and environment."""
+
+    path: Path
+    more: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.settings(REAL)
+        cache = self.data / "cache" / "nats-server-9.9.9"
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.write_text(STAND_IN.format(python=sys.executable))
+        cache.chmod(0o755)
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(LocalStore(self.data / "local.json"))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        ours = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+        return ours | {
+            "HOME": str(self.path),
+            "MORPHEUS_DATA_DIR": str(self.data),
+            "MORPHEUS_CONFIG": str(self.path / "morpheus.yaml"),
+            "PREFECT_HOME": str(self.path / "prefect"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            **self.more,
+        }
+
+    def settings(self, text: str) -> None:
+        self.path.mkdir(exist_ok=True)
+        (self.path / "morpheus.yaml").write_text(text)
+
+    def morpheus(self, *arguments: str, **environment: str) -> Done:
+        """Run the command to its end; no traceback reaches the user, whatever happens."""
+        return ended(self.start(*arguments, **environment))
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        program = str(Path(sys.executable).with_name("morpheus"))
+        return started([program, *arguments], self.environment | environment, self.path)
+
+    def forest(self, name: str) -> Forest | None:
+        return self.registry.find(name)
+
+    def running(self) -> list[psutil.Process]:
+        """All programs of all nodes below the data folder, whatever is recorded."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                mark = process.environ().get(processes.FOLDER_MARK, "")
+            except (psutil.Error, OSError):
+                continue
+            if mark.startswith(str(self.data / "forests")) and processes.is_running(process):
+                found.append(process)
+        return found
+
+    def left(self, name: str) -> list[str]:
+        """What there is of the forest *name*, in words; nothing when it never was or is gone."""
+        folders = [str(path) for path in self.data.glob(f"forests/{name}/*")]
+        programs = [
+            str(each) for each in self.running() if f"/{name}/" in each.environ()[processes.FOLDER_MARK]
+        ]
+        access = [str(path) for path in self.data.glob(f"access/{name}/*")]
+        return [*folders, *programs, *access, *(["its record"] if self.forest(name) else [])]
+
+    def wait_nothing_left(self, name: str, timeout: float = PATIENCE) -> None:
+        """Wait until nothing of the forest is left."""
+        wait_until(f"{name} to be gone", lambda: self.left(name), lambda left: not left, str, timeout=timeout)
+
+    def wait_until_verifying(self, name: str, nodes: int) -> None:
+        """Wait until all programs of the forest run and its plant waits for them."""
+        wait_until(
+            f"{name} to be verified",
+            lambda: list(self.data.glob(f"forests/{name}/*/nats.process.json")),
+            lambda seen: len(seen) == nodes,
+            str,
+            timeout=PATIENCE,
+        )
+
+    def raze(self) -> None:
+        """Stop all programs of all nodes."""
+        for folder in self.data.glob("forests/*/*-node-*"):
+            for program in (WORKLOAD, NATS):
+                processes.stop(folder, program)
+
+
+def started(command: list[str], environment: Mapping[str, str], folder: Path) -> "subprocess.Popen[str]":
+    """*command*, with the signals of a terminal: whoever runs the tests may have them ignored."""
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_default_signals,  # noqa: PLW1509  # no thread of ours is in there
+    )
+
+
+def _default_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def ended(process: "subprocess.Popen[str]", timeout: float = PATIENCE) -> Done:
+    out, err = process.communicate(timeout=timeout)
+    assert "Traceback" not in out + err
+    return Done(process.returncode, out, err)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Api:
+    """A Prefect server, asked over HTTP."""
+
+    url: str
+    auth: tuple[str, str] | None = None
+
+    def get(self, path: str) -> Any:
+        return self._asked("GET", path)
+
+    def post(self, path: str, body: Any) -> Any:
+        return self._asked("POST", path, body)
+
+    def patch(self, path: str, body: Any) -> None:
+        self._asked("PATCH", path, body)
+
+    def _asked(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer; as Prefect's own clients do, ask again while SQLite is busy."""
+        answer = wait_until(
+            f"an answer to {method} {path}",
+            lambda: httpx.request(method, f"{self.url}{path}", json=body, auth=self.auth, timeout=90),
+            lambda answer: answer.status_code != httpx.codes.SERVICE_UNAVAILABLE,
+            str,
+            timeout=PATIENCE,
+        )
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def last_run(self, deployment: str) -> Any:
+        """The newest run of the deployment."""
+        flow, _, name = deployment.partition("/")
+        query = {
+            "flows": {"name": {"any_": [flow]}},
+            "deployments": {"name": {"any_": [name]}},
+            "sort": "EXPECTED_START_TIME_DESC",
+            "limit": 1,
+        }
+        return self.post("/flow_runs/filter", query)[0]
+
+
+@dataclass(frozen=True)
+class Works:
+    """What ``morpheus up`` made: a home whose Prefect server and worker run."""
+
+    home: Home
+    said: Done
+
+    @property
+    def folder(self) -> Path:
+        return self.home.data / "prefect"
+
+    @property
+    def api(self) -> Api:
+        user, _, password = (self.folder / "auth").read_text().strip().partition(":")
+        return Api(self.said.json["api"], (user, password))
+
+    @property
+    def client(self) -> dict[str, str]:
+        """What a Prefect client needs to know."""
+        return {
+            "PREFECT_API_URL": self.said.json["api"],
+            "PREFECT_API_AUTH_STRING": (self.folder / "auth").read_text().strip(),
+        }
+
+    def prefect(self, *arguments: str) -> Done:
+        """Run Prefect's own command as an operator does who has logged in."""
+        command = [sys.executable, "-m", "prefect", *arguments]
+        return ended(started(command, self.home.environment | self.client, root()))
+
+
+@pytest.fixture(scope="session")
+def works(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
+    """One Prefect server for all commands that need one, with a worker; to start one takes long."""
+    home = Home(tmp_path_factory.mktemp("works"))
+    try:
+        up = home.morpheus("up", "--output", "json")
+        assert up.code == 0, up.err
+        yield Works(home, up)
+    finally:
+        for program in ("worker", "server"):
+            processes.stop(home.data / "prefect", program)
+        home.raze()
+
+
+@pytest.fixture
+def home(works: Works, tmp_path: Path) -> Iterator[Home]:
+    """Folders of one test, and the server that all share."""
+    home = Home(tmp_path / "home", works.client)
+    yield home
+    home.raze()
+    shutil.rmtree(home.data)

@@ -1,0 +1,319 @@
+"""The command line as people and scripts see it: sentences, exit codes, JSON; what is left after a signal."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import filelock
+import psutil
+import pytest
+
+from morpheus.errors import NotReadyError
+from morpheus.machine import NATS, processes
+from morpheus.wait import wait_until
+from tests.e2e.conftest import NEVER_READY, Done, Home, Works, ended, free_port
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def grown(works: Works, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A home with the forest oak of three nodes, which its tests only look at."""
+    home = Home(tmp_path_factory.mktemp("grown"), works.client)
+    planted = home.morpheus("plant", "local", "medium", "--name", "oak", "--output", "json")
+    assert planted.code == 0, planted.err
+    assert planted.json["status"] == "active"
+    yield home
+    home.raze()
+
+
+def test_plant_list_status_teardown_for_people(home: Home) -> None:
+    assert "No forests yet" in home.morpheus("list").out
+
+    planted = home.morpheus("plant", "local", "small", "--name", "elm")
+    assert planted.code == 0, planted.err
+    assert "elm stands: 1 node(s)" in planted.out
+
+    listed = home.morpheus("list")
+    assert listed.out.split("\n")[2].split()[:5] == ["elm", "local", "small", "1", "active"]
+    assert str(home.data) in listed.out
+    looked = home.morpheus("status", "elm")
+    assert looked.code == 0
+    assert "1 of 1 current" in looked.out
+
+    refused = home.morpheus("teardown", "elm")  # nobody is there to confirm it
+    assert (refused.code, home.forest("elm") is None) == (2, False)
+    gone = home.morpheus("teardown", "elm", "--yes")
+    assert (gone.code, gone.out) == (0, "elm is gone, with 1 node(s) and their data.\n")
+    assert home.left("elm") == []
+
+
+def test_json_of_every_reading_command(grown: Home) -> None:
+    listed = grown.morpheus("list", "--output", "json")
+    assert [forest["name"] for forest in listed.json["forests"]] == ["oak"]
+
+    status = grown.morpheus("status", "--output", "json")
+    assert (status.code, status.json["formed"], status.json["current"]) == (0, True, 3)
+    assert {node["pid"] for node in status.json["nodes"]} == {each.pid for each in grown.running()}
+    assert all(node["memory_bytes"] > 0 for node in status.json["nodes"])
+
+    connected = grown.morpheus("connect", "oak", "--system", "--output", "json")
+    context = json.loads(Path(connected.json["file"]).read_text())
+    assert Path(context["nkey"]).stat().st_mode & 0o777 == 0o600
+    assert connected.json["environment"]["NATS_URL"].count("nats://127.0.0.1:") == 3
+
+    assert set(grown.morpheus("version", "--output", "json").json) == {
+        "morpheus",
+        "python",
+        "prefect",
+        "nats-server",
+    }
+    steps = grown.morpheus("plant", "local", "--name", "elm", "--dry-run", "--output", "json").json["steps"]
+    assert {"verb": "create", "subject": "elm-node-3"} in steps
+    assert grown.forest("elm") is None
+
+
+def test_planting_again_is_fast_and_says_so(grown: Home) -> None:
+    before = {each.pid for each in grown.running()}
+
+    again = grown.morpheus("plant", "local", "--name", "oak", "--output", "json")
+
+    assert (again.code, again.json["lost_streams"]) == (0, [])
+    assert {each.pid for each in grown.running()} == before
+
+
+BAD_INPUT = [
+    (["plant", "local", "--name", "Oak"], 2, "cannot name a forest"),
+    (["plant", "local", "--name", "../oak"], 2, "cannot name a forest"),
+    (["plant", "local", "--name", "x" * 51], 2, "cannot name a forest"),
+    (["plant", "local", "--nodes", "0"], 2, "1 to 100 nodes, not 0"),
+    (["plant", "local", "--nodes", "2"], 2, "Two nodes"),
+    (["plant", "local", "--nodes", "100000"], 2, "1 to 100 nodes, not 100000"),
+    (["plant", "local", "small", "--nodes", "3"], 2, "small means 1"),
+    (["plant", "local", "--nodes", "many"], 2, "--nodes"),
+    (["plant", "local", "large", "--name", "oak"], 5, "morpheus grow oak"),
+    (["plant", "cloud"], 8, "not built in yet"),
+    (["status", "yew"], 3, "The forests are: oak."),
+    (["teardown", "yew", "--yes"], 3, "The forests are: oak."),
+    (["status", "Yew!"], 2, "cannot name a forest"),
+    (["teardown", "oak"], 2, "morpheus teardown oak --yes"),
+    (["list", "--output", "yaml"], 2, "yaml"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "sentence"), BAD_INPUT, ids=lambda value: str(value)[:40])
+def test_bad_input_is_one_sentence_and_a_code(
+    grown: Home, arguments: list[str], code: int, sentence: str
+) -> None:
+    before = grown.registry.read()
+
+    done = grown.morpheus(*arguments)
+
+    assert (done.code, done.out) == (code, "")
+    assert sentence in " ".join(done.err.replace("│", " ").split())
+    assert grown.registry.read() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "sentence"),
+    [
+        ("integration: {nats_version: 8.8.8, nats_releases_url: 'http://127.0.0.1:%d'}", 7, "Cannot fetch"),
+        ("integration: {nats_version: new}", 2, "no version of nats-server"),
+        ("integration: {nimsforest_install: true}", 2, "nimsforest_download_url"),
+        (
+            "integration: {nimsforest_install: true, nimsforest_download_url: /no/such}",
+            8,
+            "/no/such is not there",
+        ),
+        ("integration: {nats_versoin: 2.15.1}", 2, "nats_versoin"),
+        ("registry: {password: '${NO_SUCH_VARIABLE}'}", 2, "NO_SUCH_VARIABLE"),
+        ("registry: [", 2, "no YAML"),
+        ("registry: {type: s3}", 8, "not built in yet"),
+    ],
+)
+def test_a_part_or_setting_that_cannot_be_used_is_named(
+    home: Home, settings: str, code: int, sentence: str
+) -> None:
+    home.settings(settings.replace("%d", str(free_port())))
+
+    done = home.morpheus("plant", "local", "small", "--name", "elm")
+
+    assert (done.code, done.out) == (code, "")
+    assert sentence in done.sentence
+    assert home.left("elm") == []
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        (["list"], "empty"),
+        (["list"], "a folder"),
+        (["status"], "garbage"),
+        (["plant", "local", "small"], "garbage"),
+        (["plant", "local", "small"], "a folder"),
+        (["teardown", "elm", "--yes"], "garbage"),
+    ],
+)
+def test_a_registry_that_cannot_be_trusted_stops_everything(
+    home: Home, command: list[str], kind: str
+) -> None:
+    document = home.data / "local.json"
+    if kind == "a folder":
+        document.mkdir()
+    else:
+        document.write_text("" if kind == "empty" else "\x00 no document")
+
+    done = home.morpheus(*command)
+
+    assert (done.code, done.out) == (6, "")
+    assert "local.json" in done.sentence
+    assert list(home.data.glob("forests/*/*")) == []
+
+
+def test_a_killed_server_shows_in_status_at_once(home: Home) -> None:
+    assert home.morpheus("plant", "local", "medium", "--name", "elm").code == 0
+    server = processes.find(home.data / "forests/elm/elm-node-2", NATS)
+    assert server is not None
+
+    server.kill()
+    seen = wait_until(
+        "status to tell", lambda: home.morpheus("status", "elm", "--output", "json"), tells, str, timeout=4
+    )
+
+    states = {node["name"]: node["state"] for node in seen.json["nodes"]}
+    assert "unreachable" in states["elm-node-2"]
+    assert home.morpheus("plant", "local", "--name", "elm").code == 0
+    assert home.morpheus("status", "elm").code == 0
+
+
+def tells(done: Done) -> bool:
+    return done.code == 7 and not done.json["formed"]
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["list"], ["status", "oak"], ["connect", "oak"], ["version"], ["status", "yew"]]
+)
+def test_reading_never_imports_prefect(grown: Home, command: list[str]) -> None:
+    script = (
+        "import atexit, os, sys\n"
+        "atexit.register(lambda: 'prefect' in sys.modules and os._exit(99))\n"
+        f"sys.argv = ['morpheus', *{command!r}]\n"
+        "from morpheus.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=grown.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == (3 if "yew" in command else 0), done.stderr
+
+
+def begun(home: Home, plant: "subprocess.Popen[str]") -> None:
+    """Wait for the first line, which says that Prefect is about to start."""
+    assert plant.stderr is not None
+    assert "Start" in plant.stderr.readline()
+
+
+def creating(home: Home, plant: "subprocess.Popen[str]") -> None:
+    """Wait for the first machine."""
+    wait_until(
+        "a machine", lambda: [*home.data.glob("forests/elm/*/*")], bool, str, timeout=60, interval=0.002
+    )
+
+
+def verifying(home: Home, plant: "subprocess.Popen[str]") -> None:
+    home.wait_until_verifying("elm", 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", [begun, creating, verifying])
+def test_a_signal_leaves_nothing_behind(
+    home: Home, number: signal.Signals, moment: Callable[[Home, "subprocess.Popen[str]"], None]
+) -> None:
+    home.settings(NEVER_READY)
+    plant = home.start("plant", "local", "medium", "--name", "elm")
+    moment(home, plant)
+    if moment is verifying and number == signal.SIGINT:
+        busy = home.morpheus("plant", "local", "--name", "elm")
+        assert (busy.code, "elm is held by" in busy.sentence) == (4, True)
+
+    plant.send_signal(number)
+    done = ended(plant, timeout=40)
+
+    assert done.code == 128 + number
+    assert done.sentence.startswith(
+        "morpheus: Interrupted." if number == signal.SIGINT else "morpheus: Terminated."
+    )
+    assert done.err.count("morpheus: ") == 1
+    assert home.left("elm") == []
+
+
+def test_a_machine_that_is_being_made_when_the_signal_comes_goes_too(home: Home) -> None:
+    """What is under way lands first, and only then is taken back."""
+    forests = home.data / "forests"
+    forests.mkdir()
+    with filelock.FileLock(forests / ".lock"):  # whoever makes a machine waits for it
+        plant = home.start("plant", "local", "medium", "--name", "elm")
+        lock, process = str(forests / ".lock"), psutil.Process(plant.pid)
+        wait_until(
+            "a try",
+            lambda: {each.path for each in process.open_files()},
+            lambda seen: lock in seen,
+            str,
+            timeout=60,
+            interval=0.001,
+        )
+        plant.send_signal(signal.SIGINT)
+        with pytest.raises(NotReadyError):
+            wait_until("an end", plant.poll, lambda code: code is not None, str, timeout=2)
+
+    done = ended(plant, timeout=40)
+    assert done.code == 130
+    assert home.left("elm") == []
+
+
+def test_a_killed_plant_is_completed_by_the_next_one(home: Home) -> None:
+    plant = home.start("plant", "local", "medium", "--name", "elm")
+    creating(home, plant)
+    plant.kill()
+    plant.communicate(timeout=10)
+    forest = home.forest("elm")
+    assert forest is not None  # recorded before anything was created
+    assert forest.status == "provisioning"
+    assert {each.environ()[processes.FOLDER_MARK].rpartition("/")[2] for each in home.running()} <= {
+        node.name for node in forest.nodes
+    }
+
+    done = home.morpheus("plant", "local", "--name", "elm", "--output", "json")
+
+    assert done.code == 0, done.err
+    assert [node["name"] for node in done.json["nodes"]] == [f"elm-node-{k}" for k in (1, 2, 3)]
+    assert len(home.running()) == 3
+
+
+def test_without_a_server_a_temporary_one_serves_and_ends_with_the_command(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    assert home.morpheus("plant", "local", "small", "--name", "elm").code == 0
+    assert home.morpheus("status").code == 0
+    home.raze()
+
+    plant = home.start("plant", "local", "small", "--name", "fir")
+    begun(home, plant)
+    wait_until("the temporary server", lambda: psutil.Process(plant.pid).children(), bool, str, timeout=30)
+    family = psutil.Process(plant.pid).children(recursive=True)
+    plant.send_signal(signal.SIGINT)
+    done = ended(plant, timeout=30)
+
+    assert done.code == 130
+    assert done.sentence.startswith("morpheus: Interrupted.")
+    assert home.left("fir") == []
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []

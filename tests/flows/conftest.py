@@ -1,0 +1,89 @@
+"""Flows run as they are, on a temporary Prefect server that all tests share.
+
+NATS on the fake machines is real: whether a cluster has formed is asked over HTTP and NATS's own protocol,
+and a stand-in for that would be a second NATS. So the flows that plant get :class:`tests.flows.hills.Hills`,
+the one that only deletes gets the cloud in memory. The seam is where settings become a cloud and a registry,
+two functions of ``morpheus.site``; blocks, flows and tasks are untouched.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from morpheus import site
+from morpheus.cloud import Cloud
+from morpheus.forest import Forest
+from morpheus.registry import Registry
+from tests.fake_cloud import FakeCloud
+from tests.flows.hills import Effects, Hills, WatchedStore
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect() -> Iterator[None]:
+    """A server for all flows; without the heartbeat, which costs each flow a second at its end."""
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # noqa: SIM117  # for the length
+        with prefect_test_harness(server_startup_timeout=90):
+            yield
+
+
+@dataclass
+class Land:
+    """Everything that the flows of one test act upon."""
+
+    store: WatchedStore
+    effects: Effects
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.store)
+
+    def forest(self, name: str) -> Forest:
+        forest = self.registry.find(name)
+        assert forest is not None
+        return forest
+
+
+@dataclass
+class Hilly(Land):
+    """A land with machines that run."""
+
+    hills: Hills
+
+
+@dataclass
+class Flat(Land):
+    """A land with machines in memory."""
+
+    cloud: FakeCloud
+
+
+def settle(patch: pytest.MonkeyPatch, data: Path, cloud: Cloud, store: WatchedStore) -> None:
+    """Make *cloud* and *store* what the settings mean, and *data* the folder of this user."""
+    patch.setenv("MORPHEUS_DATA_DIR", str(data))
+    patch.setattr(site, "configured_cloud", lambda _: cloud)
+    patch.setattr(site, "shared_registry", lambda _: Registry(store))
+
+
+@pytest.fixture
+def land(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hilly]:
+    effects = Effects()
+    hills = Hills(tmp_path / "hills", effects)
+    store = WatchedStore(hills, effects)
+    settle(monkeypatch, tmp_path / "data", hills, store)
+    yield Hilly(store, effects, hills)
+    hills.raze()
+    assert store.faults == []
+
+
+@pytest.fixture
+def flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flat]:
+    effects, cloud = Effects(), FakeCloud()
+    cloud.script.before = lambda verb, subject: effects.happens(f"{verb} {subject}")
+    store = WatchedStore(cloud, effects)
+    settle(monkeypatch, tmp_path / "data", cloud, store)
+    yield Flat(store, effects, cloud)
+    assert store.faults == []

@@ -1,0 +1,264 @@
+"""Healing on this machine, with the servers, the files and the messages that are really there."""
+
+import asyncio
+import contextlib
+import hashlib
+import shutil
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nats
+import nats.js.errors
+import psutil
+import pytest
+from nats.js.api import PubAck, StreamConfig
+from nats.js.client import JetStreamContext
+
+from flows.plant import plant
+from flows.teardown import teardown
+from morpheus import site
+from morpheus.errors import RefusedError
+from morpheus.forest import Forest, Node
+from morpheus.machine import NATS, WORKLOAD, processes
+from morpheus.nats.config import client_url
+from morpheus.wait import wait_until
+
+MESSAGES = 300
+TRIES = 1000  # each is a question over the loopback
+WORKLOAD_TEXT = """#!{python}
+import asyncio, contextlib, os, nats, nats.js.errors
+
+async def main():
+    client = await nats.connect(os.environ["NATS_URL"])
+    me = "work" + os.environ["NATS_URL"].rpartition(":")[2]
+    stream = client.jetstream(timeout=20)
+    await stream.add_stream(name=me, subjects=[me])
+    while True:
+        with contextlib.suppress(nats.js.errors.NoStreamResponseError):  # known everywhere a moment later
+            await stream.publish(me, b"leaf")
+        await asyncio.sleep(0.2)
+
+asyncio.run(main())
+"""
+
+
+@dataclass(frozen=True)
+class Here:
+    """The folder of this user's data, in which forests stand."""
+
+    data: Path
+
+    def folder(self, node: Node) -> Path:
+        return self.data / "forests" / node.name.rpartition("-node-")[0] / node.name
+
+    def forest(self, name: str) -> Forest:
+        forest = site.local_registry().find(name)
+        assert forest is not None
+        return forest
+
+    def process(self, node: Node, program: str = NATS) -> psutil.Process:
+        process = processes.find(self.folder(node), program)
+        assert process is not None
+        return process
+
+    def pids(self, forest: Forest) -> Mapping[str, int]:
+        return {node.name: self.process(node).pid for node in forest.staying}
+
+    def kill(self, *nodes: Node) -> None:
+        """As ``kill -9`` does."""
+        servers = [self.process(node) for node in nodes]
+        for server in servers:
+            server.kill()
+        _, alive = psutil.wait_procs(servers, timeout=10)
+        assert alive == []
+
+    def wipe(self, *nodes: Node) -> None:
+        """Lose the machine: its server and all of its files."""
+        self.kill(*nodes)
+        for node in nodes:
+            shutil.rmtree(self.folder(node))
+
+    def contents(self, node: Node) -> Mapping[str, str]:
+        """The sum of every file of the node."""
+        files = (path for path in self.folder(node).rglob("*") if path.is_file())
+        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
+    monkeypatch.setenv("MORPHEUS_DATA_DIR", str(tmp_path / "data"))
+    yield Here(tmp_path / "data")
+    for folder in tmp_path.glob("data/forests/*/*-node-*"):
+        for program in (WORKLOAD, NATS):
+            processes.stop(folder, program)
+
+
+def publish(forest: Forest, streams: Mapping[str, int]) -> Mapping[str, str]:
+    """Make *streams* (name -> copies) and put messages into each; which server leads each, by stream."""
+
+    async def all_of_them() -> Mapping[str, str]:
+        client = await nats.connect([client_url(node) for node in forest.staying])
+        stream = client.jetstream(timeout=10)
+        leaders = {}
+        for name, copies in streams.items():
+            await stream.add_stream(StreamConfig(name=name, subjects=[name], num_replicas=copies))
+            for k in range(MESSAGES if copies > 1 else 1):
+                assert (await acknowledged(stream, name, f"{name}-{k}")).seq == k + 1
+            cluster = (await stream.stream_info(name)).cluster
+            leaders[name] = (cluster.leader if cluster else None) or forest.staying[0].name
+        await client.close()
+        return leaders
+
+    return asyncio.run(all_of_them())
+
+
+async def acknowledged(stream: JetStreamContext, name: str, message: str) -> PubAck:
+    """Publish *message* until it is acknowledged; other servers learn of a new stream a moment later."""
+    for _ in range(TRIES):
+        with contextlib.suppress(nats.js.errors.NoStreamResponseError):
+            return await stream.publish(name, b"leaf", headers={"Nats-Msg-Id": message})
+    raise AssertionError(f"{name} never answered")
+
+
+def messages(forest: Forest, name: str) -> Sequence[str]:
+    """The ids of all messages of the stream *name*, in order, as its leader has them."""
+
+    async def read() -> list[str]:
+        client = await nats.connect([client_url(node) for node in forest.staying])
+        stream = client.jetstream(timeout=10)
+        count = (await stream.stream_info(name)).state.messages
+        got = [await stream.get_msg(name, seq) for seq in range(1, count + 1)]
+        await client.close()
+        return [(each.headers or {})["Nats-Msg-Id"] for each in got]
+
+    return asyncio.run(read())
+
+
+ALL = [f"orders-{k}" for k in range(MESSAGES)]
+
+
+def test_a_lost_machine_is_replaced_and_no_acknowledged_message_is_lost(here: Here) -> None:
+    forest = plant("oak", nodes=3, cloud="local").forest
+    leaders = publish(forest, {"orders": 3, **{f"lone{k}": 1 for k in range(4)}})
+    victim = forest.node(leaders["lone0"])
+    gone = {name for name, leader in leaders.items() if leader == victim.name and name != "orders"}
+    before = here.pids(forest)
+    here.wipe(victim)
+
+    healed = plant("oak", cloud="local")
+
+    names = {node.name for node in healed.forest.nodes}
+    assert names == {*before} - {victim.name} | {"oak-node-4"}
+    assert {*healed.lost_streams} == gone
+    assert messages(healed.forest, "orders") == ALL
+    after = here.pids(healed.forest)
+    assert {name: after[name] for name in before if name != victim.name}.items() <= before.items()
+    assert plant("oak", cloud="local").lost_streams == ()
+
+
+def test_two_lost_machines_of_three_are_refused_and_the_survivor_is_not_touched(here: Here) -> None:
+    forest = plant("oak", nodes=3, cloud="local").forest
+    publish(forest, {"orders": 3})
+    survivor, *victims = forest.staying
+    here.wipe(*victims)
+    server, recorded = here.process(survivor), site.local_registry().read().bare()
+    server.suspend()  # what it writes by itself, looking for a majority, is not what is asked here
+    files = here.contents(survivor)
+
+    with pytest.raises(RefusedError, match=f"(?s)without a majority.*{survivor.name} still hold"):
+        plant("oak", cloud="local")
+
+    assert here.contents(survivor) == files
+    assert here.process(survivor) == server
+    assert site.local_registry().read().bare() == recorded
+    assert here.forest("oak").lease is None
+    assert [folder.name for folder in (here.data / "forests" / "oak").iterdir()] == [survivor.name]
+    server.resume()
+
+
+def test_killed_servers_come_back_under_their_names_with_their_data(here: Here) -> None:
+    forest = plant("oak", nodes=3, cloud="local").forest
+    publish(forest, {"orders": 3, "lone": 1})
+
+    here.kill(forest.staying[1])
+    assert plant("oak", cloud="local").forest.nodes == forest.nodes
+    here.kill(*forest.staying)
+    again = plant("oak", cloud="local")
+
+    assert again.forest.nodes == forest.nodes
+    assert again.lost_streams == ()
+    assert messages(again.forest, "orders") == ALL
+    assert messages(again.forest, "lone") == ["lone-0"]
+
+
+def test_the_only_node_is_restored_after_a_kill_and_refused_after_a_loss(here: Here) -> None:
+    forest = plant("oak", nodes=1, cloud="local").forest
+    publish(forest, {"lone": 1})
+    here.kill(*forest.staying)
+    assert messages(plant("oak", cloud="local").forest, "lone") == ["lone-0"]
+
+    here.wipe(*forest.staying)
+
+    with pytest.raises(RefusedError, match="morpheus teardown oak"):
+        plant("oak", cloud="local")
+    assert not (here.data / "forests" / "oak" / "oak-node-1").exists()
+    assert here.forest("oak").nodes == forest.nodes
+
+
+def test_a_workload_that_knows_its_url_alone_uses_every_node_and_ends_with_the_forest(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "workload"
+    program.write_text(WORKLOAD_TEXT.format(python=sys.executable))
+    program.chmod(0o755)
+    settings = tmp_path / "morpheus.yaml"
+    wanted = f"nimsforest_install: true\n  nimsforest_download_url: {program}"
+    settings.write_text(f"integration:\n  {wanted}\n")
+    monkeypatch.setenv("MORPHEUS_CONFIG", str(settings))
+    monkeypatch.setenv("A_SECRET_OF_THE_OPERATOR", "hidden")
+
+    forest = plant("oak", nodes=3, cloud="local").forest
+
+    workloads = [here.process(node, WORKLOAD) for node in forest.staying]
+    assert all("A_SECRET_OF_THE_OPERATOR" not in each.environ() for each in workloads)
+    streams = [f"work{node.ports.client}" for node in forest.staying]
+    wait_until(
+        "a message of each workload",
+        lambda: counts(forest),
+        lambda seen: all(seen.get(each) for each in streams),
+        str,
+        timeout=30,
+    )
+    servers = [here.process(node) for node in forest.staying]
+
+    teardown("oak")
+
+    assert [each for each in (*workloads, *servers) if processes.is_running(each)] == []
+    assert [port for node in forest.staying for port in ports(node) if listens(port)] == []
+    assert not (here.data / "forests" / "oak").exists()
+    assert not (here.data / "access" / "oak").exists()
+    assert site.local_registry().find("oak") is None
+
+
+def counts(forest: Forest) -> Mapping[str, int]:
+    """How many messages each stream holds."""
+
+    async def ask() -> Mapping[str, int]:
+        client = await nats.connect([client_url(node) for node in forest.staying])
+        found = await client.jetstream(timeout=10).streams_info()
+        await client.close()
+        return {each.config.name or "": each.state.messages for each in found}
+
+    return asyncio.run(ask())
+
+
+def ports(node: Node) -> tuple[int, int, int]:
+    return (node.ports.client, node.ports.cluster, node.ports.monitor)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
