@@ -5,11 +5,12 @@ import logging
 
 from morpheus.cloud import Cloud
 from morpheus.errors import RefusedError
+from morpheus.machine import NATS
 from morpheus.nats import admin
 from morpheus.nats.access import Access
 from morpheus.registry.lease import Hold
 from morpheus.settings import ProvisioningSettings
-from morpheus.watch import client_urls, wait_leader
+from morpheus.watch import client_urls, machine_of, wait_leader
 from tasks._retry import all_or_raise
 from tasks.registry import record
 from tasks.servers import delete_server
@@ -27,6 +28,10 @@ def streams_at_stake(
     """
     forest = hold.forest
     survivors = [node for node in forest.staying if node.ip and node.name not in leaving]
+    for node in forest.nodes:
+        if node.name in leaving:  # it may still run, even lead, on files that are gone
+            hold.check()
+            machine_of(node, cloud).stop(NATS)
     wait_leader(forest, survivors, cloud, timeout=wait.readiness_timeout, interval=wait.readiness_interval)
     with client_urls(survivors, cloud) as urls:
         names = [node.name for node in survivors]
@@ -36,7 +41,8 @@ def streams_at_stake(
         raise RefusedError(
             f"Without {gone} the stream(s) {', '.join(risk.weakened)} have a copy left, but no majority of "
             "their copies: to replace the nodes could delete acknowledged messages, so nothing was removed. "
-            "Put the folders back from a copy and plant again; docs/recovery.md shows how to rescue the rest."
+            "Put the folders back, if they were copied after the servers last stopped, and plant again; "
+            "docs/recovery.md shows how to rescue the rest."
         )
     for stream in risk.lost:
         log.warning("%s: the stream %s had its only copy on %s: lost", forest.name, stream, gone)

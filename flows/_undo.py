@@ -34,6 +34,9 @@ def undo(cloud: Cloud, hold: Hold, run: str) -> None:
     never_active = forest.status == Status.PROVISIONING
     servers = {server.name: server for server in cloud.list_servers(hold.registry_id, forest.name)}
     removed = {node.name for node in made_by(forest, run) if node.name not in servers}
+    for name in removed:  # its creation may have begun
+        hold.check()
+        cloud.delete_server(hold.registry_id, name)
     for node in forest.nodes:
         server = servers.get(node.name)
         if server is None or server.run != run or node.status != Status.PROVISIONING:

@@ -87,7 +87,12 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
     known = open_registry(registry, where.provider)
     settings = config.load()
     wanted = Wanted(
-        name or name_from(run), wanted_nodes(size, nodes), where.provider, where.location, known.url, run
+        name_from(run) if name is None else name,
+        wanted_nodes(size, nodes),
+        where.provider,
+        where.location,
+        known.url,
+        run,
     )
     site.check_unique(settings, wanted.name, known)
     programs = find_programs(settings)

@@ -10,7 +10,7 @@ from blocks import open_cloud, open_registry
 from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud
-from morpheus.errors import ForestNotFoundError, InvalidInputError, MachineError
+from morpheus.errors import ForestNotFoundError, InvalidInputError, MachineError, RefusedError
 from morpheus.forest import Forest, check_name
 from morpheus.plan import Verb, plan_teardown, subjects, torn
 from morpheus.registry import Registry
@@ -62,13 +62,18 @@ def open_home(settings: config.Settings, name: str, cloud: str, registry: str) -
     found = site.find(settings, name)
     if found is None and registry == "settings":
         raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
-    where = open_cloud("local" if found and found.forest.provider == "local" else cloud)
-    return where, open_registry(registry, where.provider)
+    where = open_cloud(cloud)
+    return where, found.registry if found else open_registry(registry, where.provider)
 
 
 def leaving(document: Document, name: str, cloud: Cloud, now: datetime) -> Document:
     """The document with the forest on its way out; one that only machines told of is recorded first."""
     forest = document.forests.get(name) or Forest(name, provider=cloud.provider, created_at=now)
+    if forest.provider not in ("", cloud.provider):
+        raise RefusedError(
+            f"{name} is a forest on {forest.provider}, and this is {cloud.provider}: nothing was changed. "
+            "Tear it down where its provider is configured."
+        )
     return document.with_forest(torn(forest))
 
 

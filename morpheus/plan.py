@@ -97,6 +97,11 @@ def reserve(forest: Forest | None, wanted: Wanted, now: datetime) -> Forest:
         raise RefusedError(
             f"{forest.name} is a forest on {forest.provider}, not on {wanted.provider}: choose another name."
         )
+    if strange := [node.name for node in forest.nodes if not is_own(node, forest.name)]:
+        raise RefusedError(
+            f"The record of {forest.name} lists {', '.join(strange)}, which is no node of it: nothing was "
+            "changed. Take that out of the registry, or put its newest backup back."
+        )
     count = len(forest.staying)
     if wanted.nodes is not None and wanted.nodes != count:
         raise RefusedError(
@@ -140,8 +145,9 @@ def check_majority(forest: Forest, seen: Mapping[str, Sight]) -> None:
     left = f"{', '.join(holders)} still hold their data" if holders else "no node holds data"
     raise RefusedError(
         f"{forest.name} lost the stores of {', '.join(gone)}: without a majority of its {len(members)} nodes "
-        f"it cannot be healed safely, so nothing was changed ({left}). Put the folders back from a copy and "
-        f"plant again; docs/recovery.md shows how to rescue the streams of a survivor. "
+        f"it cannot be healed safely, so nothing was changed ({left}). Put the folders back if they were "
+        f"moved or copied after the servers last stopped (an older copy would outvote newer "
+        "data) and plant again; docs/recovery.md shows how to rescue the streams of a survivor. "
         f"To give all of it up: morpheus teardown {forest.name}"
     )
 
@@ -199,12 +205,17 @@ def plan_plant(forest: Forest, seen: Mapping[str, Sight]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def is_own(node: Node, forest: str) -> bool:
+    """Whether *node* bears a name of *forest*; another program may have listed anything."""
+    return bool(node.number) and node.name == f"{forest}-node-{node.number}"
+
+
 def plan_teardown(forest: Forest | None, name: str, seen: Mapping[str, Sight]) -> tuple[Step, ...]:
     """The steps that leave nothing of the forest *name*: machines first, the record last.
 
     ``seen`` may hold servers of ours that no record knows; they go as well.
     """
-    recorded = [node.name for node in forest.nodes] if forest else []
+    recorded = [node.name for node in forest.nodes if is_own(node, name)] if forest else []
     staying = [node.name for node in forest.staying] if forest else []
     servers = dict.fromkeys([*recorded, *(each for each, sight in seen.items() if sight.server)])
     return (

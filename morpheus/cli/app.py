@@ -148,9 +148,11 @@ def teardown(
 @app.command()
 def up(*, output: OutputOption = Output.TEXT) -> None:
     """Start a Prefect server and worker in the background, with all deployments."""
-    from morpheus.cli import server  # noqa: PLC0415  # for a fast --help
+    from morpheus.cli import progress, server  # noqa: PLC0415  # for a fast --help
 
-    show.server(server.up(), json=output is Output.JSON)
+    with progress.shown("Starting Prefect's server, worker and deployments (half a minute or so) ..."):
+        running = server.up()
+    show.server(running, json=output is Output.JSON)
 
 
 @app.command()
@@ -160,9 +162,11 @@ def down(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Stop the Prefect server and worker that up started; forests stay as they are."""
-    from morpheus.cli import server  # noqa: PLC0415  # for a fast --help
+    from morpheus.cli import progress, server  # noqa: PLC0415  # for a fast --help
 
-    show.stopped(was_running=server.down(force=force), json=output is Output.JSON)
+    with progress.shown("Stopping Prefect's worker and server ..."):
+        was_running = server.down(force=force)
+    show.stopped(was_running=was_running, json=output is Output.JSON)
 
 
 @app.command()

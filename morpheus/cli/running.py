@@ -29,7 +29,9 @@ def plan(
     settings = config.load()
     where = site.local_cloud() if cloud == "local" else site.configured_cloud(settings)
     registry = site.local_registry() if where.provider == "local" else site.require_shared(settings)
-    wanted = Wanted(name or "a-new-forest", wanted_nodes(size, nodes), where.provider, where.location)
+    wanted = Wanted(
+        "a-new-forest" if name is None else name, wanted_nodes(size, nodes), where.provider, where.location
+    )
     site.check_unique(settings, wanted.name, registry)
     document = registry.read()
     forest = reserve(document.forests.get(wanted.name), wanted, registry.now())
@@ -82,7 +84,8 @@ def _prefect() -> Iterator[None]:
     if running:
         os.environ.update(running.client_environment())
     elif "PREFECT_API_URL" not in os.environ:
-        os.environ.setdefault("PREFECT_HOME", str(config.data_dir() / "prefect"))
+        # Of its own: this server has no password, and must not reach the database of the one that has.
+        os.environ.setdefault("PREFECT_HOME", str(config.data_dir() / "prefect-temporary"))
         os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
         os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")

@@ -73,10 +73,14 @@ def up() -> Up:
         NotReadyError: the server does not answer in time; names its log.
     """
     folder = _folder()
+    running = find()
+    if running is None:  # whoever took its port meanwhile may have been told the old password
+        processes.stop(folder, WORKER, timeout=STOP_TIMEOUT)
+        (folder / "auth").unlink(missing_ok=True)
     _secret(folder / "auth", f"morpheus:{secrets.token_urlsafe(24)}")
     # Made here and kept outside the database, so that a copy of the database opens no block.
     _secret(folder / "encryption-key", urlsafe_b64encode(os.urandom(32)).decode())
-    running = find() or _start_server(folder)
+    running = running or _start_server(folder)
     names = _register(running)
     env = {**os.environ, **running.client_environment(), **_worker_environment()}
     command = ("worker", "start", "--pool", "morpheus", "--type", "process", "--name", "morpheus")

@@ -211,7 +211,8 @@ def connection(context: str, path: Path, environment: Mapping[str, str], *, json
         return
     for key, value in environment.items():
         print(f"export {key}={value}")
-    print(f"# The nats command knows it too: nats --context {context} server info", file=sys.stderr)
+    what = "server list" if "NATS_NKEY" in environment else "stream ls"
+    print(f"# The nats command knows it too: nats --context {context} {what}", file=sys.stderr)
 
 
 def ask_for_name(name: str, nodes: int) -> None:
@@ -222,7 +223,10 @@ def ask_for_name(name: str, nodes: int) -> None:
     """
     if not sys.stdin.isatty():
         raise InvalidInputError(f"Nobody is here to confirm it: morpheus teardown {name} --yes")
-    typed = input(f"This removes {name} with its {nodes} node(s) and all their data. Type its name: ")
+    try:
+        typed = input(f"This removes {name} with its {nodes} node(s) and all their data. Type its name: ")
+    except EOFError:
+        typed = ""
     if typed.strip() != name:
         raise InvalidInputError(f"That was not {name}: nothing was changed.")
 

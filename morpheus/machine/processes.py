@@ -145,7 +145,16 @@ def _recorded(folder: Path, name: str) -> psutil.Process | None:
     with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, psutil.Error):
         record = json.loads(_record(folder, name).read_text())
         if host.is_running(record):
-            return psutil.Process(record["pid"])
+            process = psutil.Process(record["pid"])
+            return process if _marks(process) == (str(folder), name) else None
+    return None
+
+
+def _marks(process: psutil.Process) -> tuple[str, str] | None:
+    """The folder and the name under which *process* was started; None for a program of somebody else."""
+    with contextlib.suppress(psutil.Error, OSError):
+        marks = process.environ()
+        return (marks[FOLDER_MARK], marks[NAME_MARK]) if {FOLDER_MARK, NAME_MARK} <= marks.keys() else None
     return None
 
 
@@ -177,7 +186,8 @@ def _family(folder: Path, name: str) -> list[psutil.Process]:
     for process in tuple(known):
         with contextlib.suppress(psutil.Error):
             known += process.children(recursive=True)
-    return [each for each in dict.fromkeys(known) if is_running(each)]
+    others = (None, (str(folder), name))  # what a worker's run started for a forest is the forest's
+    return [each for each in dict.fromkeys(known) if is_running(each) and _marks(each) in others]
 
 
 def _wait_gone(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from morpheus.errors import RegistryBrokenError, RegistryConflictError, TransientError
+from morpheus.errors import RegistryBrokenError, RegistryConflictError, StoreBusyError, TransientError
 from morpheus.forest import Forest
 from morpheus.registry import document as documents
 from morpheus.registry.document import Document
@@ -143,6 +143,8 @@ class Registry:
     def _load(self, snapshot: Snapshot) -> Document:
         if snapshot.text is None:
             if good := self._newest_good_backup():
+                if self._store.read().text is not None:  # the first writes of others came in between
+                    raise StoreBusyError(f"The registry {self.url} was just made by another program.")
                 raise RegistryBrokenError(
                     f"The registry {self.url} is gone, but {good[0].where} is a good backup of it: "
                     "copy it back, or remove the backups to begin anew."

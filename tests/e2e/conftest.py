@@ -106,26 +106,23 @@ class Home:
     def forest(self, name: str) -> Forest | None:
         return self.registry.find(name)
 
-    def running(self) -> list[psutil.Process]:
-        """All programs of all nodes below the data folder, whatever is recorded."""
-        found = []
+    def running(self, forest: str = "*") -> dict[int, Path]:
+        """The folders of all programs of all nodes, by process id and whatever is recorded."""
+        found = {}
         for process in psutil.process_iter():
             try:
-                mark = process.environ().get(processes.FOLDER_MARK, "")
-            except (psutil.Error, OSError):
+                folder = Path(process.environ().get(processes.FOLDER_MARK, ""))
+            except (psutil.Error, OSError):  # it has just ended
                 continue
-            if mark.startswith(str(self.data / "forests")) and processes.is_running(process):
-                found.append(process)
+            if folder.match(f"{self.data}/forests/{forest}/*") and processes.is_running(process):
+                found[process.pid] = folder
         return found
 
     def left(self, name: str) -> list[str]:
         """What there is of the forest *name*, in words; nothing when it never was or is gone."""
-        folders = [str(path) for path in self.data.glob(f"forests/{name}/*")]
-        programs = [
-            str(each) for each in self.running() if f"/{name}/" in each.environ()[processes.FOLDER_MARK]
-        ]
-        access = [str(path) for path in self.data.glob(f"access/{name}/*")]
-        return [*folders, *programs, *access, *(["its record"] if self.forest(name) else [])]
+        folders = [str(path) for kind in ("forests", "access") for path in self.data.glob(f"{kind}/{name}/*")]
+        programs = [f"a program of {folder}" for folder in self.running(name).values()]
+        return [*folders, *programs, *(["its record"] if self.forest(name) else [])]
 
     def wait_nothing_left(self, name: str, timeout: float = PATIENCE) -> None:
         """Wait until nothing of the forest is left."""

@@ -57,7 +57,7 @@ def test_json_of_every_reading_command(grown: Home) -> None:
 
     status = grown.morpheus("status", "--output", "json")
     assert (status.code, status.json["formed"], status.json["current"]) == (0, True, 3)
-    assert {node["pid"] for node in status.json["nodes"]} == {each.pid for each in grown.running()}
+    assert {node["pid"] for node in status.json["nodes"]} == set(grown.running())
     assert all(node["memory_bytes"] > 0 for node in status.json["nodes"])
 
     connected = grown.morpheus("connect", "oak", "--system", "--output", "json")
@@ -77,12 +77,12 @@ def test_json_of_every_reading_command(grown: Home) -> None:
 
 
 def test_planting_again_is_fast_and_says_so(grown: Home) -> None:
-    before = {each.pid for each in grown.running()}
+    before = set(grown.running())
 
     again = grown.morpheus("plant", "local", "--name", "oak", "--output", "json")
 
     assert (again.code, again.json["lost_streams"]) == (0, [])
-    assert {each.pid for each in grown.running()} == before
+    assert set(grown.running()) == before
 
 
 BAD_INPUT = [
@@ -288,9 +288,7 @@ def test_a_killed_plant_is_completed_by_the_next_one(home: Home) -> None:
     forest = home.forest("elm")
     assert forest is not None  # recorded before anything was created
     assert forest.status == "provisioning"
-    assert {each.environ()[processes.FOLDER_MARK].rpartition("/")[2] for each in home.running()} <= {
-        node.name for node in forest.nodes
-    }
+    assert {folder.name for folder in home.running().values()} <= {node.name for node in forest.nodes}
 
     done = home.morpheus("plant", "local", "--name", "elm", "--output", "json")
 

@@ -1,7 +1,7 @@
 """Prefect as operators run it: server, worker, deployments, the schedule, and what goes wrong there."""
 
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ def api(works: Works) -> Api:
 
 
 @pytest.fixture
-def home(works: Works) -> Home:
-    """The home of the worker."""
-    return works.home
+def home(works: Works) -> Iterator[Home]:
+    """The home of the worker, whose servers get ready unless the test says otherwise."""
+    yield works.home
+    works.home.settings(REAL)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def test_a_run_that_is_ended_from_outside_leaves_nothing(
     home: Home, api: Api, end: Callable[[Api, str, Home], str]
 ) -> None:
     home.settings(NEVER_READY)
-    others = {each.pid for each in home.running()}
+    others = set(home.running())
     planting = run(api, "plant/local", name="fir", size="medium")
     home.wait_until_verifying("fir", 3)
 
@@ -177,8 +178,7 @@ def test_a_run_that_is_ended_from_outside_leaves_nothing(
 
     assert ended(api, planting)["type"] == wanted
     home.wait_nothing_left("fir")
-    assert {each.pid for each in home.running()} == others
-    home.settings(REAL)
+    assert set(home.running()) == others
 
 
 def test_the_schedule_really_fires(api: Api) -> None:

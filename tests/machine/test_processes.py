@@ -246,3 +246,32 @@ def test_a_file_that_may_not_be_run_is_an_error_and_no_start(folder: Path) -> No
             processes.start(folder, Program(NAME, (str(path),)))
 
     assert not processes.was_started(folder, NAME)
+
+
+def test_a_record_that_points_at_a_program_of_nobody_touches_nothing(
+    folder: Path, stranger: psutil.Process
+) -> None:
+    rewrite(folder, **{**host.this_process(), "pid": stranger.pid, "start": host.start_ticks(stranger.pid)})
+
+    processes.stop(folder, NAME)
+
+    assert processes.find(folder, NAME) is None
+    assert processes.is_running(stranger)
+
+
+def test_stopping_a_program_spares_what_it_started_for_another_folder(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    code = (
+        "import signal, sys; from pathlib import Path; from morpheus.machine import Program, processes; "
+        f"processes.start(Path({str(other)!r}), Program({NAME!r}, ('/bin/sleep', '600'))); signal.pause()"
+    )
+    processes.start(folder, Program(NAME, (sys.executable, "-c", code)))
+    wait_for(lambda: processes.find(other, NAME))
+    spared = processes.find(other, NAME)
+
+    processes.stop(folder, NAME)
+
+    assert spared is not None
+    assert processes.is_running(spared)
+    processes.stop(other, NAME)

@@ -523,3 +523,13 @@ def test_an_address_keeps_what_the_record_says_besides() -> None:
 
 def test_steps_read_as_sentences() -> None:
     assert str(Step(Verb.REMOVE_PEER, "oak-node-3")) == "remove from the cluster oak-node-3"
+
+
+def test_a_node_of_another_forest_in_the_record_is_never_deleted_and_stops_a_plant() -> None:
+    forest = Forest("fir").with_nodes(Node("fir-node-1", "2001:db8::1"), Node("elm-node-1", "2001:db8::2"))
+
+    steps = plan_teardown(forest, "fir", {})
+
+    assert subjects(steps, Verb.DELETE) == ("fir-node-1",)
+    with pytest.raises(RefusedError, match="elm-node-1"):
+        reserve(forest, Wanted("fir", None, "local"), datetime.now(UTC))
