@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 HOME = pytest.StashKey[str]()
@@ -12,6 +13,12 @@ HOME = pytest.StashKey[str]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set the environment before any test module imports Prefect, which reads it once."""
+    # How long an example takes says nothing here, and each run is to ask the same.
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile(
+        "steady", deadline=None, derandomize=True, suppress_health_check=slow
+    )
+    hypothesis.settings.load_profile("steady")
     for name in list(os.environ):
         if name.startswith(("PREFECT_", "MORPHEUS_", "XDG_", "NATS_")):
             del os.environ[name]
