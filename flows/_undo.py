@@ -6,6 +6,7 @@ runs in a process of their own after the flow's process has died.
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import Flow
@@ -13,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun, State
 
 from blocks import open_cloud, open_registry
 from morpheus import site
-from morpheus.cloud import Cloud
+from morpheus.cloud import Cloud, Server
 from morpheus.errors import ForestBusyError, MorpheusError
 from morpheus.forest import Status
 from morpheus.machine import StoreState
@@ -51,6 +52,16 @@ def undo(cloud: Cloud, hold: Hold, run: str) -> None:
     rest = hold.update(lambda forest, _: undone(forest, run, removed) if forest else None)
     if rest is None:
         site.access_folder().forget(forest.name)
+
+
+def give_back(cloud: Cloud, hold: Hold, servers: Sequence[Server], run: str) -> None:
+    """Delete the *servers* that *run* made and that no record knows, because the forest was taken over."""
+    forest = hold.recorded()
+    known = {node.name for node in forest.nodes} if forest else set()
+    for server in servers:
+        if server.run == run and server.name not in known:
+            cloud.delete_server(hold.registry_id, server.name)
+            log.warning("%s: removed again, for its record was refused", server.name)
 
 
 def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:

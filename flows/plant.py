@@ -15,11 +15,11 @@ from pydantic import Field
 
 from blocks import open_cloud, open_registry
 from flows._peers import remove_peers, streams_at_stake
-from flows._undo import sweep, undo
+from flows._undo import give_back, sweep, undo
 from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud, Order
-from morpheus.errors import InvalidInputError, MachineError, PortTakenError
+from morpheus.errors import InvalidInputError, LeaseLostError, MachineError, PortTakenError
 from morpheus.forest import MAX_NODES, Forest, size_warning, wanted_nodes
 from morpheus.machine.binaries import nats_server, workload
 from morpheus.names import name_from
@@ -169,7 +169,11 @@ def bring_up(ground: Ground, names: tuple[str, ...], *, without: tuple[str, ...]
         siblings = len(hold.forest.staying)
         orders = [Order(name, hold.forest.name, hold.registry_id, ground.run, siblings) for name in names]
         servers = all_or_raise(ensure_server.map(orders, *_same(ground.cloud, hold)))
-        record("addresses", hold, lambda forest, _, servers=servers: addressed(forest, servers))  # type: ignore[misc]
+        try:
+            record("addresses", hold, lambda forest, _, servers=servers: addressed(forest, servers))  # type: ignore[misc]
+        except LeaseLostError:
+            give_back(ground.cloud, hold, servers, ground.run)
+            raise
         placed = [node for node in hold.forest.staying if node.ip and node.name not in without]
         all_or_raise(configure.map(placed, *_same(hold.forest, ground.cloud, ground.access, hold)))
         starting = [node for node in placed if node.name in names]

@@ -122,6 +122,10 @@ class Hold:
         except MorpheusError as reason:
             log.warning("the lease of %s could not be given back: %s", self._claim.name, reason)
 
+    def recorded(self) -> Forest | None:
+        """The forest as the registry has it now, whoever holds it."""
+        return self._registry.find(self._claim.name)
+
     def check(self) -> None:
         """Raise LeaseLostError unless enough of the lease remains for one outside effect.
 
