@@ -33,5 +33,10 @@ def pytest_configure(config: pytest.Config) -> None:
     }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Flows come last: Prefect's threads stay, and hypothesis takes their dice for its strategies' own."""
+    items.sort(key=lambda item: item.path.parent.name == "flows")
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[HOME], ignore_errors=True)
