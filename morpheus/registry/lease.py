@@ -3,6 +3,10 @@
 A lease stands in the forest's record. Each taking of it raises the forest's epoch, and every write of the
 operation is refused when the epoch is not its own any more. So an operation that slept, stalled or was
 taken over changes nothing, in the registry or, because it asks before every outside effect, elsewhere.
+
+Outside effects rest on no store's clock: one begins only within FRESH seconds of the last proof that the
+forest is held, and who takes over waits until every proof of the other is older than that. So a clock that
+jumps may hand a forest over too early, but never lets two act on it at once.
 """
 
 import logging
@@ -30,6 +34,7 @@ log = logging.getLogger("morpheus.lease")
 
 DURATION = timedelta(seconds=60)
 RENEW_EVERY = 15.0  # seconds
+FRESH = 20.0  # seconds after a write under the lease in which an outside effect may begin
 
 
 def check_free(forest: Forest, now: datetime) -> None:
@@ -70,8 +75,7 @@ class Hold:
         claim: who wants it.
         prepare: what is to be written together with the lease (it may refuse by raising, and must leave a
             forest of that name behind); asked again after a lost race.
-        margin: seconds that must remain of the lease before an outside effect; more than the longest
-            time after which a call that was given up may still take effect.
+        margin: seconds after which a call that was given up can no longer take effect.
     """
 
     def __init__(self, registry: Registry, claim: Claim, prepare: Change, *, margin: float) -> None:
@@ -84,7 +88,7 @@ class Hold:
         self._process = host.this_process()
         asked = host.awake_seconds()
         document = registry.update(lambda document, now: self._take(document, now, prepare))
-        self._expires = asked + DURATION.total_seconds()
+        self._proven = asked
         self._epoch = document.epochs.get(claim.name, 0)
         self._confirm(document, there=True)  # somebody may have come while the answer was lost
         self.forest = document.forests[claim.name]
@@ -108,8 +112,9 @@ class Hold:
     def __enter__(self) -> Self:
         self._thread.start()
         if self._taken_over:
-            log.info("took over from an operation that stopped renewing; waiting %.0f s", self._margin)
-            self._stop.wait(self._margin)
+            pause = FRESH + self._margin
+            log.info("took over from an operation that stopped renewing; waiting %.0f s for its end", pause)
+            self._stop.wait(pause)
         return self
 
     def __exit__(
@@ -127,22 +132,22 @@ class Hold:
         return self._registry.find(self._claim.name)
 
     def check(self) -> None:
-        """Raise LeaseLostError unless enough of the lease remains for one outside effect.
+        """Raise LeaseLostError unless the forest was held a moment ago, so that one outside effect may begin.
 
         After a sleep of the machine the lease is renewed first, if nobody took it meanwhile.
         """
         if self._lost:
             raise LeaseLostError(str(self._lost)) from self._lost
-        if self._remaining() <= self._margin:
+        if not self._is_fresh():
             self._renew()
-        if self._remaining() <= self._margin:
+        if not self._is_fresh():
             raise StoreBusyError(
                 f"The registry answers too slowly to keep {self._claim.name} held, so nothing more is done; "
                 "run this again."
             )
 
-    def _remaining(self) -> float:
-        return self._expires - host.awake_seconds()
+    def _is_fresh(self) -> bool:
+        return host.awake_seconds() - self._proven < FRESH
 
     def update(self, change: Callable[[Forest | None, datetime], Forest | None]) -> Forest | None:
         """Replace the forest's record (None: there is none, or it is to go), if we still hold it."""
@@ -183,7 +188,7 @@ class Hold:
         with self._lock:
             asked = host.awake_seconds()
             self._write(later)  # not update: what it returns may be older than what our caller wrote since
-            self._expires = asked + DURATION.total_seconds()
+            self._proven = asked
 
     def _keep_renewing(self) -> None:
         while not self._stop.wait(RENEW_EVERY):
