@@ -1,15 +1,17 @@
 """Replacing lost nodes of a living cluster: what is at stake, and the removal of their peers."""
 
 import asyncio
+import contextlib
 import logging
 
 from morpheus.cloud import Cloud
-from morpheus.errors import RefusedError
+from morpheus.errors import RefusedError, UnreachableError
 from morpheus.machine import NATS
 from morpheus.nats import admin
 from morpheus.nats.access import Access
 from morpheus.registry.lease import Hold
 from morpheus.settings import ProvisioningSettings
+from morpheus.wait import wait_until
 from morpheus.watch import client_urls, machine_of, wait_leader
 from tasks._retry import all_or_raise
 from tasks.registry import record
@@ -23,30 +25,54 @@ def streams_at_stake(
 ) -> tuple[str, ...]:
     """Return the streams that only the nodes *leaving* had, once the survivors have a leader again.
 
+    A node whose files are gone may still run on them, and even lead. It is stopped only when nothing is found
+    that speaks against it: what it holds in open files is gone with it.
+
     Raises:
-        RefusedError: a stream with copies elsewhere lost the majority of them.
+        RefusedError: a stream with copies elsewhere lost so many that the rest may lack messages.
     """
     forest = hold.forest
     survivors = [node for node in forest.staying if node.ip and node.name not in leaving]
-    for node in forest.nodes:
-        if node.name in leaving:  # it may still run, even lead, on files that are gone
-            hold.check()
-            machine_of(node, cloud).stop(NATS)
+
+    def ask() -> admin.AtRisk:
+        with client_urls(survivors, cloud) as urls:
+            names = [node.name for node in survivors]
+            risk = asyncio.run(admin.at_risk(urls, access.app_seed, access.system_seed, names))
+        refuse_weakened(risk, leaving)
+        return risk
+
+    machines = [machine_of(node, cloud) for node in forest.nodes if node.name in leaving and node.ip]
+    running = [machine for machine in machines if machine.pid(NATS) is not None]
+    if running:
+        with contextlib.suppress(UnreachableError):  # without a leader nobody knows yet
+            ask()
+    for machine in machines:
+        hold.check()
+        machine.stop(NATS)
     wait_leader(forest, survivors, cloud, timeout=wait.readiness_timeout, interval=wait.readiness_interval)
-    with client_urls(survivors, cloud) as urls:
-        names = [node.name for node in survivors]
-        risk = asyncio.run(admin.at_risk(urls, access.app_seed, access.system_seed, names))
+    risk = wait_until(
+        f"the streams of {forest.name} to have leaders among the survivors",
+        ask,
+        lambda risk: not risk.leaderless,
+        lambda risk: f"none yet: {', '.join(risk.leaderless)}",
+        timeout=wait.readiness_timeout,
+        interval=0.1,
+    )
     gone = ", ".join(leaving)
-    if risk.weakened:
-        raise RefusedError(
-            f"Without {gone} the stream(s) {', '.join(risk.weakened)} have a copy left, but no majority of "
-            "their copies: to replace the nodes could delete acknowledged messages, so nothing was removed. "
-            "Put the folders back, if they were copied after the servers last stopped, and plant again; "
-            "docs/recovery.md shows how to rescue the rest."
-        )
     for stream in risk.lost:
         log.warning("%s: the stream %s had its only copy on %s: lost", forest.name, stream, gone)
     return risk.lost
+
+
+def refuse_weakened(risk: admin.AtRisk, leaving: tuple[str, ...]) -> None:
+    """Raise RefusedError when streams have copies left of which none may be complete."""
+    if risk.weakened:
+        raise RefusedError(
+            f"Without {', '.join(leaving)} the stream(s) {', '.join(risk.weakened)} have a copy left, but no "
+            "majority of their copies: to replace the nodes could delete acknowledged messages, so nothing "
+            "was removed. Put the folders back, if they were copied after the servers last stopped, and "
+            "plant again; docs/recovery.md shows how to rescue the rest."
+        )
 
 
 def remove_peers(cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Access) -> None:

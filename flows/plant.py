@@ -135,20 +135,23 @@ def raise_forest(ground: Ground, settings: config.Settings) -> tuple[str, ...]:
     """From whatever is there to an active forest; returns the streams that were lost before."""
     hold, forest = ground.hold, ground.hold.forest
     steps = plan_plant(forest, observe(ground.cloud, hold.registry_id, forest.name))
-    lost: tuple[str, ...] = ()
 
     if leaving := subjects(steps, Verb.REMOVE_PEER):
         retiring = subjects(steps, Verb.RETIRE)
         bring_up(ground, subjects(steps, Verb.REVIVE), without=retiring)
         lost = streams_at_stake(ground.cloud, hold, leaving, ground.access, settings.provisioning)
         fresh = subjects(steps, Verb.RESERVE)
-        record("replacement", hold, lambda forest, now: replaced(forest, retiring, fresh, ground.run, now))
+        record(
+            "replacement",
+            hold,
+            lambda forest, now: replaced(forest, retiring, fresh, lost, ground.run, now),
+        )
         remove_peers(ground.cloud, hold, leaving, ground.access)
         bring_up(ground, subjects(steps, Verb.CREATE))
     else:
         bring_up(ground, (*subjects(steps, Verb.REVIVE), *subjects(steps, Verb.CREATE)))
 
-    wait = settings.provisioning
+    wait, lost = settings.provisioning, hold.forest.lost_streams
     verify_cluster(hold.forest, ground.cloud, wait.readiness_timeout, wait.readiness_interval)
     if leaving or subjects(steps, Verb.REVIVE):
         await_streams(hold.forest, ground.cloud, ground.access, lost, wait.readiness_timeout)

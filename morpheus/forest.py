@@ -147,7 +147,8 @@ class Forest:
     """A NATS cluster and the program that uses it.
 
     ``nodes`` holds every node that is reserved, alive or leaving; ``used_numbers`` every k ever given
-    away, so that none is given twice. ``extra`` is the forest's object as it was read.
+    away, so that none is given twice; ``lost_streams`` the streams that went with nodes which are being
+    replaced, until the forest is whole again. ``extra`` is the forest's object as it was read.
     """
 
     name: str
@@ -161,6 +162,7 @@ class Forest:
     run: str | None = None
     nodes: tuple[Node, ...] = ()
     used_numbers: tuple[int, ...] = ()
+    lost_streams: tuple[str, ...] = ()
     lease: Lease | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 

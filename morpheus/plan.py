@@ -239,12 +239,22 @@ def retired(forest: Forest, names: tuple[str, ...]) -> Forest:
     return forest.with_nodes(*(replace(forest.node(name), status=Status.DELETING) for name in names))
 
 
-def replaced(
-    forest: Forest, gone: tuple[str, ...], fresh: tuple[str, ...], run: str | None, now: datetime
+def replaced(  # noqa: PLR0913, PLR0917  # each one is a fact of the replacement
+    forest: Forest,
+    gone: tuple[str, ...],
+    fresh: tuple[str, ...],
+    streams: tuple[str, ...],
+    run: str | None,
+    now: datetime,
 ) -> Forest:
-    """*forest* with *gone* on their way out and the names *fresh* reserved in their place."""
+    """*forest* with *gone* on their way out, *fresh* reserved in their place; *streams* go with *gone*.
+
+    Once the peers are removed nothing else tells of the streams, so they stand here until the forest is
+    active.
+    """
     born = (Node(name, created_at=now, run=run) for name in fresh)
-    return retired(forest, gone).with_nodes(*born)
+    lost = tuple(sorted({*forest.lost_streams, *streams}))
+    return replace(retired(forest, gone).with_nodes(*born), lost_streams=lost)
 
 
 def addressed(forest: Forest, servers: Sequence[Server]) -> Forest:
@@ -264,7 +274,7 @@ def addressed(forest: Forest, servers: Sequence[Server]) -> Forest:
 def activated(forest: Forest) -> Forest:
     """*forest* once it is ready."""
     nodes = (replace(node, status=Status.ACTIVE) for node in forest.staying)
-    return replace(forest.with_nodes(*nodes), status=Status.ACTIVE)
+    return replace(forest.with_nodes(*nodes), status=Status.ACTIVE, lost_streams=())
 
 
 def torn(forest: Forest) -> Forest:

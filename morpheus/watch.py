@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from morpheus.cloud import Cloud, Server
 from morpheus.errors import NotReadyError, UnreachableError
 from morpheus.forest import Forest, Node
-from morpheus.machine import NATS, WORKLOAD, Machine
+from morpheus.machine import NATS, WORKLOAD, Machine, StoreState
 from morpheus.nats import admin, config, monitor
-from morpheus.nats.cluster import Formation, judge
+from morpheus.nats.cluster import Formation, judge, without_stores
 from morpheus.nats.monitor import Reading
 from morpheus.plan import Sight
 from morpheus.wait import wait_until
@@ -23,7 +23,12 @@ log = logging.getLogger("morpheus.watch")
 
 def machine_of(node: Node, cloud: Cloud) -> Machine:
     """The way onto the machine of a recorded node."""
-    return cloud.machine(Server(node.name, node.ip or "", {}, node.metadata))
+    return cloud.machine(server_of(node))
+
+
+def server_of(node: Node) -> Server:
+    """The server of a recorded node, as far as the record knows it."""
+    return Server(node.name, node.ip or "", {}, node.metadata)
 
 
 def look(cloud: Cloud, registry_id: str, forest: str) -> Mapping[str, Sight]:
@@ -151,7 +156,8 @@ def examine(forest: Forest, cloud: Cloud) -> Health:
     readings = read_nodes([node for node in nodes if node.ip], cloud)
     never = Reading(error="it has no machine yet")
     readings = {node.name: readings.get(node.name, never) for node in nodes}
-    formation = judge(readings) if nodes else Formation(False, "it has no nodes", {})
+    gone = [node.name for node in nodes if node.ip and cloud.store(server_of(node)) is StoreState.GONE]
+    formation = without_stores(judge(readings), gone) if nodes else Formation(False, "it has no nodes", {})
     rows = []
     for node in nodes:
         machine = machine_of(node, cloud)

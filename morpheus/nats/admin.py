@@ -241,12 +241,24 @@ class AtRisk:
     """What goes with the servers that are away, if they never come back; streams by their names.
 
     ``lost`` had all their copies there: once the peers are removed, NATS makes some of them anew, empty, and
-    nothing shows that anything was in them. ``weakened`` have a copy left, but fewer than the majority of
-    them, so that the last acknowledged messages may stand only on what is away: nothing here can tell.
+    nothing shows that anything was in them. ``weakened`` have copies left, but no majority of them, so that
+    the last acknowledged messages may stand only on what is away: nothing here can tell. (Of two copies each
+    has every acknowledged message.) ``leaderless`` have a majority that has not agreed on a leader yet: until
+    it has, an empty newcomer could vote for the copy that lacks messages.
     """
 
     lost: tuple[str, ...] = ()
     weakened: tuple[str, ...] = ()
+    leaderless: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A stream as one server holds it: how many copies it is to have, whom the server calls its leader."""
+
+    name: str
+    replicas: int
+    leader: str
 
 
 async def at_risk(urls: Sequence[str], app_seed: str, system_seed: str, survivors: Collection[str]) -> AtRisk:
@@ -259,20 +271,23 @@ async def at_risk(urls: Sequence[str], app_seed: str, system_seed: str, survivor
     """
     async with connected(urls, app_seed) as client:
         names = await _stream_names(client)
-    meant: dict[str, int] = {}
-    copies: Counter[str] = Counter()
-    for held in (await _held(urls, system_seed, survivors)).values():
-        meant |= held
-        copies.update(held.keys())
+    held = await _held(urls, system_seed, survivors)
+    copies = Counter(copy.name for each in held.values() for copy in each)
+    meant = {copy.name: copy.replicas for each in held.values() for copy in each}
+    # What a server says of a stream that it does not lead itself may be old.
+    led = {copy.name for server, each in held.items() for copy in each if copy.leader == server}
+    some = [name for name in names if copies[name]]
+    minor = {name for name in some if 2 * copies[name] <= meant[name]}
     return AtRisk(
-        lost=tuple(sorted(name for name in names if not copies[name])),
-        weakened=tuple(sorted(name for name in names if copies[name] and 2 * copies[name] <= meant[name])),
+        lost=tuple(sorted(set(names) - set(some))),
+        weakened=tuple(sorted(name for name in minor if meant[name] > 2)),  # noqa: PLR2004  # copies
+        leaderless=tuple(sorted(set(some) - minor - led)),
     )
 
 
-async def _held(urls: Sequence[str], system_seed: str, servers: Collection[str]) -> dict[str, dict[str, int]]:
-    """For each of *servers* the application's streams it holds, with the number of copies each is to have."""
-    held: dict[str, dict[str, int]] = {}
+async def _held(urls: Sequence[str], system_seed: str, servers: Collection[str]) -> dict[str, list[Copy]]:
+    """For each of *servers* the application's streams it holds."""
+    held: dict[str, list[Copy]] = {}
     wanted = {"accounts": True, "streams": True, "config": True}
     async with connected(urls, system_seed) as client:
         inbox = client.new_inbox()
@@ -289,13 +304,13 @@ async def _held(urls: Sequence[str], system_seed: str, servers: Collection[str])
     return {name: held[name] for name in servers}
 
 
-def _application_streams(jsz: Mapping[str, Any]) -> dict[str, int]:
+def _application_streams(jsz: Mapping[str, Any]) -> list[Copy]:
     accounts = [each for each in jsz.get("account_details") or [] if each["name"] == ACCOUNT]
-    return {
-        each["name"]: each["config"]["num_replicas"]
+    return [
+        Copy(each["name"], each["config"]["num_replicas"], (each.get("cluster") or {}).get("leader", ""))
         for account in accounts
         for each in account.get("stream_detail") or []
-    }
+    ]
 
 
 async def remove_peer(urls: Sequence[str], system_seed: str, peer: str) -> None:

@@ -1,6 +1,6 @@
 """Is it formed? A verdict from readings alone; and the proof, a message through the cluster."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from morpheus.nats.monitor import MetaGroup, Reading, peer_id
@@ -52,6 +52,20 @@ def judge(readings: Mapping[str, Reading]) -> Formation:
     if missing:
         return Formation(False, "; ".join(missing), states, name)
     return Formation(True, f"{len(states)} of {len(states)} current, led by {name}", states, name)
+
+
+def without_stores(verdict: Formation, gone: Sequence[str]) -> Formation:
+    """*verdict* when the stores of *gone* are not in their places.
+
+    Their servers may run on, on files that nobody can open any more, and call themselves well.
+    """
+    if not gone:
+        return verdict
+    states = {**verdict.states, **dict.fromkeys(gone, "without its store")}
+    reason = f"the store of {', '.join(gone)} is gone: plant again to replace what can be replaced"
+    if not verdict.formed:
+        reason = f"{verdict.reason}; {reason}"
+    return replace(verdict, formed=False, reason=reason, states=states)
 
 
 def _named(view: MetaGroup | None, expected: Iterable[str]) -> MetaGroup | None:

@@ -81,6 +81,10 @@ def _decode_numbers(value: Any) -> tuple[int, ...]:
     return tuple(_expect(int, number) for number in _expect(list, value or []))
 
 
+def _decode_words(value: Any) -> tuple[str, ...]:
+    return tuple(_expect(str, word) for word in _expect(list, value or []))
+
+
 def _decode_lease(value: Any) -> Lease | None:
     if value is None:
         return None
@@ -121,6 +125,7 @@ _FOREST = {
     "last_expansion": _TIME,
     "run": _WORD,
     "used_numbers": _Codec(_decode_numbers, list),
+    "lost_streams": _Codec(_decode_words, list),
     "lease": _Codec(_decode_lease, _encode_lease),
 }
 _NODE = {
@@ -135,7 +140,7 @@ _TOP = {
     "registry_id": _WORD,
     "revision": _Codec(lambda value: _expect(int, value or 0), int),
     "epochs": _Codec(lambda value: {k: _expect(int, n) for k, n in _expect(dict, value or {}).items()}, dict),
-    "writes": _Codec(lambda value: tuple(_expect(str, each) for each in _expect(list, value or [])), list),
+    "writes": _Codec(_decode_words, list),
     "updated_at": _TIME,
 }
 

@@ -16,11 +16,12 @@ import psutil
 import pytest
 from nats.js.api import PubAck, StreamConfig
 from nats.js.client import JetStreamContext
+from prefect import task
 
 from flows.plant import plant
 from flows.teardown import teardown
-from morpheus import site
-from morpheus.errors import RefusedError
+from morpheus import site, watch
+from morpheus.errors import MachineError, RefusedError
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, processes
 from morpheus.nats.config import client_url
@@ -157,6 +158,76 @@ def test_a_lost_machine_is_replaced_and_no_acknowledged_message_is_lost(here: He
     after = here.pids(healed.forest)
     assert {name: after[name] for name in before if name != victim.name}.items() <= before.items()
     assert plant("oak", cloud="local").lost_streams == ()
+
+
+def copies(forest: Forest, stream: str) -> set[str]:
+    """The nodes on which the stream stands."""
+
+    async def ask() -> set[str]:
+        client = await nats.connect([client_url(node) for node in forest.staying])
+        cluster = (await client.jetstream(timeout=10).stream_info(stream)).cluster
+        await client.close()
+        assert cluster
+        named = (cluster.leader, *(each.name for each in cluster.replicas or []))
+        return {name for name in named if name}
+
+    return asyncio.run(ask())
+
+
+def test_lost_streams_are_named_by_the_run_that_completes_an_interrupted_heal(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forest = plant("oak", nodes=3, cloud="local").forest
+    victim = forest.node(publish(forest, {"lone": 1})["lone"])
+    here.wipe(victim)
+    monkeypatch.setattr("flows._peers.delete_server", broken)  # after the peer was removed
+    with pytest.raises(MachineError, match="on purpose"):
+        plant("oak", cloud="local")
+    monkeypatch.undo()
+    monkeypatch.setenv("MORPHEUS_DATA_DIR", str(here.data))
+    assert here.forest("oak").lost_streams == ("lone",)
+
+    assert plant("oak", cloud="local").lost_streams == ("lone",)
+
+    assert here.forest("oak").lost_streams == ()
+
+
+@task
+def broken(*_: object) -> None:
+    raise MachineError("broken on purpose")
+
+
+def test_nodes_that_still_run_on_deleted_files_are_seen_and_not_stopped_while_they_may_be_needed(
+    here: Here,
+) -> None:
+    forest = plant("oak", nodes=5, cloud="local").forest
+    publish(forest, {"orders": 3})
+    victims = [forest.node(name) for name in sorted(copies(forest, "orders"))[:2]]
+    before = here.pids(forest)
+    for node in victims:
+        shutil.rmtree(here.folder(node) / "store")
+
+    seen = watch.examine(here.forest("oak"), site.local_cloud())
+    assert not seen.formation.formed
+    assert {each.node.name for each in seen.nodes if each.state == "without its store"} == {
+        node.name for node in victims
+    }
+    with pytest.raises(RefusedError, match="orders have a copy left, but no majority"):
+        plant("oak", cloud="local")
+
+    assert here.pids(forest) == before
+    assert here.forest("oak").nodes == forest.nodes
+
+
+def test_of_two_copies_each_is_enough(here: Here) -> None:
+    forest = plant("oak", nodes=3, cloud="local").forest
+    publish(forest, {"orders": 2})
+    here.wipe(forest.node(min(copies(forest, "orders"))))
+
+    healed = plant("oak", cloud="local")
+
+    assert healed.lost_streams == ()
+    assert messages(healed.forest, "orders") == ALL
 
 
 def test_two_lost_machines_of_three_are_refused_and_the_survivor_is_not_touched(here: Here) -> None:

@@ -73,7 +73,7 @@ class World:
         if act[0].verb in WRITTEN_TOGETHER:
             assert self.forest
             gone, fresh = subjects(act, Verb.RETIRE), subjects(act, Verb.RESERVE)
-            self.forest = replaced(self.forest, gone, fresh, "run", NOON)
+            self.forest = replaced(self.forest, gone, fresh, (), "run", NOON)
             return
         (step,) = act
         getattr(self, f"_{step.verb.name.lower()}")(step.subject)
