@@ -6,19 +6,24 @@ import secrets
 import subprocess
 import sys
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from morpheus import settings as config
-from morpheus.errors import MachineError, MissingPartError, NotReadyError, RefusedError
-from morpheus.files import replace_file
+from morpheus.errors import MachineError, MissingPartError, NotReadyError, RefusedError, UnreachableError
+from morpheus.files import make_folder, replace_file
 from morpheus.machine import Program, processes
 from morpheus.machine.local import is_free
 from morpheus.wait import wait_until
 
 START_TIMEOUT = 120.0  # seconds; the first start makes the database
 STOP_TIMEOUT = 30.0  # seconds
-SERVER, WORKER = "server", "worker"
+SERVER, WORKER, POOL = "server", "worker", "morpheus"
 FIRST_PORT = 4200
 
 
@@ -70,7 +75,7 @@ def up() -> Up:
     """Start what does not run yet; return when the deployments are there.
 
     Raises:
-        NotReadyError: the server does not answer in time; names its log.
+        NotReadyError: the server does not answer in time, or the worker does not report; names the log.
     """
     folder = _folder()
     running = find()
@@ -82,9 +87,10 @@ def up() -> Up:
     _secret(folder / "encryption-key", urlsafe_b64encode(os.urandom(32)).decode())
     running = running or _start_server(folder)
     names = _register(running)
-    env = {**os.environ, **running.client_environment(), **_worker_environment()}
-    command = ("worker", "start", "--pool", "morpheus", "--type", "process", "--name", "morpheus")
-    processes.start(folder, Program(WORKER, (sys.executable, "-m", "prefect", *command), env))
+    env = {**os.environ, **running.client_environment(), **_worker_environment(folder)}
+    command = ("worker", "start", "--pool", POOL, "--type", "process", "--name", "morpheus")
+    process = processes.start(folder, Program(WORKER, (sys.executable, "-m", "prefect", *command), env))
+    _wait_for_worker(running, process)
     return Up(running.port, folder, names)
 
 
@@ -153,11 +159,45 @@ def _start_server(folder: Path) -> Up:
     return starting
 
 
-def _worker_environment() -> dict[str, str]:
-    """What makes flows of the worker see the same settings and data as this command."""
+def _wait_for_worker(running: Up, process: psutil.Process) -> None:
+    """Wait until the worker has reported to the server: before, runs would wait for it without a word."""
+    log = running.folder / f"{WORKER}.out"
+
+    def reported() -> bool:
+        if not processes.is_running(process):
+            raise NotReadyError(f"Prefect's worker ended at once; see {log}.")
+        workers = _asked(running, f"/work_pools/{POOL}/workers/filter", {})
+        started = process.create_time()
+        return any(
+            datetime.fromisoformat(each["last_heartbeat_time"]).timestamp() > started for each in workers
+        )
+
+    wait_until(
+        "Prefect's worker",
+        reported,
+        bool,
+        lambda _: f"it has not reported to the server; its log is {log}",
+        timeout=START_TIMEOUT,
+        interval=0.2,
+    )
+
+
+def _worker_environment(folder: Path) -> dict[str, str]:
+    """What makes flows of the worker see the same settings and data as this command.
+
+    Prefect's workers make a folder of a fixed name in the one for temporary files, which another user of this
+    machine may own already.
+    """
+    temporary = folder / "tmp"
+    make_folder(temporary)
     path = config.config_path()
     named = {"MORPHEUS_CONFIG": str(path.absolute())} if path else {}
-    return {**named, "MORPHEUS_DATA_DIR": str(config.data_dir()), "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    return {
+        **named,
+        "MORPHEUS_DATA_DIR": str(config.data_dir()),
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "TMPDIR": str(temporary),
+    }
 
 
 def _register(running: Up) -> tuple[str, ...]:
@@ -185,17 +225,26 @@ def _answers(running: Up) -> bool:
 
 
 def _running_flows(running: Up) -> list[str]:
+    query = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}}}
+    try:
+        return [run["name"] for run in _asked(running, "/flow_runs/filter", query)]
+    except UnreachableError as error:
+        raise MachineError(f"{error} To stop it nevertheless: morpheus down --force") from error
+
+
+def _asked(running: Up, path: str, query: Mapping[str, Any]) -> Any:
+    """The server's answer to a query.
+
+    Raises:
+        UnreachableError: there was none.
+    """
     import httpx  # noqa: PLC0415  # only for this
 
     user, _, password = running.auth_file.read_text().strip().partition(":")
-    query = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}}}
+    url = f"{running.api}{path}"
     try:
-        answer = httpx.post(
-            f"{running.api}/flow_runs/filter", json=query, auth=(user, password), timeout=10, trust_env=False
-        )
+        answer = httpx.post(url, json=query, auth=(user, password), timeout=90, trust_env=False)
         answer.raise_for_status()
     except httpx.HTTPError as error:
-        raise MachineError(
-            f"Prefect's server does not say what runs ({error}): morpheus down --force"
-        ) from error
-    return [run["name"] for run in answer.json()]
+        raise UnreachableError(f"Prefect's server at {url} gives no answer ({error}).") from error
+    return answer.json()

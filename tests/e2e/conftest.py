@@ -250,6 +250,9 @@ class Works:
 def works(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
     """One Prefect server for all commands that need one, with a worker; to start one takes long."""
     home = Home(tmp_path_factory.mktemp("works"))
+    others = tmp_path_factory.mktemp("others")
+    (others / "runner_storage").touch()  # Prefect's folder for workers, as when another user owns it
+    home.more["TMPDIR"] = str(others)
     try:
         up = home.morpheus("up", "--output", "json")
         assert up.code == 0, up.err

@@ -1,5 +1,6 @@
 """Prefect as operators run it: server, worker, deployments, the schedule, and what goes wrong there."""
 
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -84,6 +85,23 @@ def test_up_makes_all_deployments_and_once_more_is_fine(works: Works) -> None:
     assert (again.code, again.json) == (0, works.said.json)
     assert again.json["deployments"] == register.names()
     assert processes.find(works.folder, "server") == server
+
+
+def test_a_worker_that_does_not_come_up_is_no_success(works: Works) -> None:
+    """Its runs would wait for ever, without a word."""
+    (works.folder / "tmp").rename(works.folder / "aside")
+    (works.folder / "tmp").mkdir()
+    (works.folder / "tmp" / "runner_storage").touch()
+    processes.stop(works.folder, "worker")
+    try:
+        up = works.home.morpheus("up")
+    finally:
+        shutil.rmtree(works.folder / "tmp")
+        (works.folder / "aside").rename(works.folder / "tmp")
+
+    assert up.code == 7
+    assert str(works.folder / "worker.out") in up.sentence
+    assert works.home.morpheus("up").code == 0
 
 
 def test_the_server_is_for_this_user_alone(works: Works) -> None:
