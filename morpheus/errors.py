@@ -14,6 +14,7 @@ MorpheusError
         LeaseLostError          this operation lost the forest to another one
         RefusedError            possible, but it would lose something
         RegistryBrokenError     the registry cannot be read, or must not be trusted
+            RegistryNewerError  a newer Morpheus wrote it
         NotReadyError           a wait reached its bound
         MissingPartError        a program, provider or file that is needed is not there
         MachineError            this machine or one of the nodes could not do what was asked
@@ -98,6 +99,10 @@ class RegistryBrokenError(StopError):
     """The registry cannot be read, or must not be trusted."""
 
     exit_code = 6
+
+
+class RegistryNewerError(RegistryBrokenError):
+    """The registry is in a format that only a newer Morpheus reads; it is not broken, nothing is put back."""
 
 
 class NotReadyError(StopError):

@@ -7,13 +7,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from morpheus.errors import InvalidInputError
+from morpheus.errors import InvalidInputError, RefusedError
 
 MAX_NAME = 50  # a node's name, "<forest>-node-<k>", must stay a DNS label of at most 63 characters
 MAX_NODES = 100
+MAX_NUMBER = 9_999_999  # of a node: with the longest forest name that makes 63 characters
+MAX_PORT = 65_535
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-_NODE = re.compile(r"(?P<forest>.+)-node-(?P<number>[1-9][0-9]*)")
+_NODE = re.compile(r"(?P<forest>.+)-node-(?P<number>[1-9][0-9]{0,6})")
 
 
 class Status(StrEnum):
@@ -35,6 +37,14 @@ class Size(StrEnum):
     @property
     def nodes(self) -> int:
         return {Size.SMALL: 1, Size.MEDIUM: 3, Size.LARGE: 5}[self]
+
+
+def whole_number(text: str, most: int) -> int | None:
+    """The number from 1 to *most* that *text* is in decimal digits, None when it is anything else."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most))):
+        return None
+    number = int(text)
+    return number if 1 <= number <= most else None
 
 
 def size_word(nodes: int) -> str:
@@ -117,10 +127,10 @@ class Node:
 
     @property
     def ports(self) -> Ports:
-        """Where the node listens; the standard ports unless its metadata says otherwise."""
-        fixed = Ports()
-        read = {kind: self.metadata.get(f"{kind}_port", "") for kind in ("client", "cluster", "monitor")}
-        return replace(fixed, **{kind: int(text) for kind, text in read.items() if text.isdecimal()})
+        """Where the node listens; the standard ports where its metadata tells no other."""
+        texts = {kind: self.metadata.get(f"{kind}_port", "") for kind in ("client", "cluster", "monitor")}
+        read = {kind: whole_number(text, MAX_PORT) for kind, text in texts.items()}
+        return replace(Ports(), **{kind: port for kind, port in read.items() if port})
 
     @property
     def leaving(self) -> bool:
@@ -175,8 +185,17 @@ class Forest:
         return next(node for node in self.nodes if node.name == name)
 
     def fresh_names(self, count: int) -> tuple[str, ...]:
-        """The next *count* names that this forest has never given to a node."""
+        """The next *count* names that this forest has never given to a node.
+
+        Raises:
+            RefusedError: a node of it bears the last number there is, or nearly.
+        """
         last = max(_numbers(self.used_numbers, self.nodes), default=0)
+        if last + count > MAX_NUMBER:
+            raise RefusedError(
+                f"{self.name} has had a node {last}, and {MAX_NUMBER} is the last number there is: "
+                "plant a forest of another name, or correct the number in the registry."
+            )
         return tuple(f"{self.name}-node-{last + k}" for k in range(1, count + 1))
 
     def with_nodes(self, *changed: Node) -> "Forest":

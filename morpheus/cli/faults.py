@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from morpheus.cli.show import printable
 from morpheus.errors import MorpheusError
 
 INTERNAL = 70
@@ -55,7 +56,8 @@ class Commands(TyperGroup):
 
 
 def _say(sentence: str) -> None:
-    print(f"morpheus: {sentence}", file=sys.stderr)
+    lines = map(printable, f"morpheus: {sentence}".split("\n"))
+    print(*lines, sep="\n", file=sys.stderr)
 
 
 def _write_down(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json as jsonlib
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,18 @@ if TYPE_CHECKING:
 UNKNOWN = "-"
 
 
+def printable(text: str) -> str:
+    """*text* in one line, with what could steer the terminal or has no form on it as an escape."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _lines(*lines: str) -> str:
+    """One line of each; anybody may have written the names and words in them."""
+    return "\n".join(map(printable, lines))
+
+
 def _print(*lines: str) -> None:
-    print(*lines, sep="\n")
+    print(_lines(*lines))
 
 
 def _me() -> str:
@@ -41,11 +52,12 @@ def _json(value: Any) -> None:
     print(jsonlib.dumps(value, indent=2))
 
 
-def _table(*rows: Sequence[str]) -> str:
+def _table(*rows: Sequence[str]) -> list[str]:
     """*rows* in columns, the headings first; to import rich would take a fifth of a fast command's time."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n" + "\n".join(f"  {line.rstrip()}" for line in lines) + "\n"
+    cells = [[printable(word) for word in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in cells)
+    return ["", *(f"  {line.rstrip()}" for line in lines), ""]
 
 
 def _time(time: datetime | None) -> str | None:
@@ -90,7 +102,7 @@ def forests(found: Sequence["Found"], registries: Sequence[str], *, json: bool) 
         words = (forest.name, forest.provider, forest.size, nodes, forest.status, created)
         rows.append(tuple(word or UNKNOWN for word in words))  # type: ignore[arg-type]  # six words
     nothing = f"No forests yet. Plant one on this machine: {_me()} plant local"
-    _print(_table(*rows) if found else nothing, *(f"Registry: {url}" for url in registries))
+    _print(*(_table(*rows) if found else [nothing]), *(f"Registry: {url}" for url in registries))
 
 
 def health(health: "Health", registry: str, *, json: bool) -> None:
@@ -98,7 +110,7 @@ def health(health: "Health", registry: str, *, json: bool) -> None:
     if json:
         _json(_health(health, registry))
     else:
-        _print(health_screen(health, registry))
+        print(health_screen(health, registry))
 
 
 def _health(health: "Health", registry: str) -> dict[str, Any]:
@@ -146,7 +158,7 @@ def health_screen(health: "Health", registry: str) -> str:
         lines.append(f"On their way out: {', '.join(leaving)}")
     headings = ("NODE", "IP", "PORTS", "PID", "STATE", "CPU", "MEM", "CONNS")
     rows = (_health_row(each, formation.leader) for each in health.nodes)
-    return "\n".join([*lines, _table(headings, *rows), f"Registry: {registry}"])
+    return _lines(*lines, *_table(headings, *rows), f"Registry: {registry}")
 
 
 def _health_row(each: "NodeHealth", leader: str) -> tuple[str, ...]:
@@ -195,7 +207,7 @@ def planted(result: "Planted", *, json: bool) -> None:
     ]
     _print(
         f"🌲 {forest.name} stands: {len(forest.staying)} node(s), ready after {result.seconds:.1f} s.",
-        _table(headings, *rows),
+        *_table(headings, *rows),
         *lost_lines,
         f"Registry:      {forest.registry_url}",
         f"Look closer:   {_me()} status {forest.name}",
@@ -210,7 +222,7 @@ def connection(context: str, path: Path, environment: Mapping[str, str], *, json
         _json({"context": context, "file": str(path), "environment": dict(environment)})
         return
     for key, value in environment.items():
-        print(f"export {key}={value}")
+        _print(f"export {key}={shlex.quote(value)}")
     what = "server list" if "NATS_NKEY" in environment else "stream ls"
     print(f"# The nats command knows it too: nats --context {context} {what}", file=sys.stderr)
 

@@ -20,7 +20,7 @@ from morpheus import host
 from morpheus.cloud import Order, Server, forest_of
 from morpheus.errors import MachineError, RefusedError, StoreBusyError
 from morpheus.files import is_unfinished
-from morpheus.forest import Node, Ports, check_name
+from morpheus.forest import MAX_PORT, Node, Ports, check_name, whole_number
 from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state
 from morpheus.machine.limits import LEAST_FILE, limits_for
 from morpheus.machine.local import LocalMachine, free_bytes, is_free, layout
@@ -198,8 +198,13 @@ def _is_ours(server: Server, registry_id: str) -> bool:
 
 
 def _ports(server: Server) -> Ports:
-    fields = server.metadata
-    return Ports(int(fields["client_port"]), int(fields["cluster_port"]), int(fields["monitor_port"]))
+    """Where *server* listens; raises ValueError or KeyError when its file tells no such ports."""
+    ports = [
+        whole_number(server.metadata[f"{kind}_port"], MAX_PORT) for kind in ("client", "cluster", "monitor")
+    ]
+    if None in ports:
+        raise ValueError("its ports are no ports")
+    return Ports(*filter(None, ports))
 
 
 def _port_fields(ports: Ports) -> Mapping[str, str]:
@@ -227,7 +232,7 @@ def _read(folder: Path) -> Server | None:
         _ports(server)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MachineError(
             f"{folder / 'server.json'} cannot be read ({type(error).__name__}: {error}): put it back from a "
             "copy, or remove the folder when nothing in it is needed."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from morpheus.errors import InvalidInputError
-from morpheus.forest import Forest, Node
+from morpheus.forest import Forest, Node, whole_number
 from morpheus.machine import ACCOUNT, NATS, Layout, Program
 from morpheus.machine.limits import Limits
 from morpheus.nats.access import Access
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 SYSTEM = "SYS"  # the system account
+MAX_BYTES = 2**63 - 1  # that NATS can count
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ def limits_of(node: Node) -> Limits:
     """The limits that were recorded when the node was made."""
     fixed = Limits()
     return Limits(
-        memory=int(node.metadata.get("jetstream_memory", fixed.memory)),
-        file=int(node.metadata.get("jetstream_file", fixed.file)),
+        memory=whole_number(node.metadata.get("jetstream_memory", ""), MAX_BYTES) or fixed.memory,
+        file=whole_number(node.metadata.get("jetstream_file", ""), MAX_BYTES) or fixed.file,
     )
 
 

@@ -12,7 +12,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from morpheus.errors import RegistryBrokenError, RegistryConflictError, StoreBusyError, TransientError
+from morpheus.errors import (
+    RegistryBrokenError,
+    RegistryConflictError,
+    RegistryNewerError,
+    StoreBusyError,
+    TransientError,
+)
 from morpheus.forest import Forest
 from morpheus.registry import document as documents
 from morpheus.registry.document import Document
@@ -125,9 +131,11 @@ class Registry:
             updated_at=snapshot.now,
             writes=(*before.writes, write)[-documents.REMEMBERED_WRITES :],
         )
+        text = documents.render(stamped)
+        self._check(text)
         mine.add(write)
         keep = snapshot.text is not None and before.bare() != after.bare()
-        self._store.write(documents.render(stamped), snapshot.version, backup=keep)
+        self._store.write(text, snapshot.version, backup=keep)
         return stamped
 
     def _snapshot(self) -> Snapshot:
@@ -151,10 +159,21 @@ class Registry:
                 )
             return Document()
         try:
-            return self._restored(documents.parse(snapshot.text))
+            return self._restored(_parse(snapshot.text, self.url))
+        except RegistryNewerError:
+            raise
         except RegistryBrokenError as error:
             raise RegistryBrokenError(
                 f"The registry {self.url} must not be used: {error}; {self._hint()}."
+            ) from error
+
+    def _check(self, text: str) -> None:
+        """Raise RegistryBrokenError when *text*, which is about to be written, could not be read again."""
+        try:
+            documents.parse(text)
+        except RegistryBrokenError as error:
+            raise RegistryBrokenError(
+                f"The registry {self.url} cannot be changed any more: {error}; correct that in it."
             ) from error
 
     def _restored(self, document: Document) -> Document:
@@ -185,10 +204,21 @@ class Registry:
     def _newest_good_backup(self) -> tuple[Backup, Document] | None:
         for backup in self._store.backups():
             try:
-                return backup, documents.parse(backup.text)
+                return backup, _parse(backup.text, backup.where)
+            except RegistryNewerError:  # an older one lacks what stands in it
+                raise
             except RegistryBrokenError:
                 log.debug("the backup %s is broken too", backup.where)
         return None
+
+
+def _parse(text: str, where: str) -> Document:
+    try:
+        return documents.parse(text)
+    except RegistryNewerError as error:
+        raise RegistryNewerError(
+            f"{where} was written by a newer Morpheus ({error}): update this one."
+        ) from error
 
 
 def _with_memory(forest: Forest, backup: Forest | None) -> Forest:

@@ -9,16 +9,19 @@ import copy
 import hashlib
 import ipaddress
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from morpheus.errors import RegistryBrokenError
-from morpheus.forest import Forest, Lease, Node, Status
+from morpheus.errors import RegistryBrokenError, RegistryNewerError
+from morpheus.forest import MAX_NUMBER, Forest, Lease, Node, Status
 
 VERSION = 1
 REMEMBERED_WRITES = 50
+MAX_DEPTH = 100  # of objects and lists in each other
+MAX_COUNT = 2**53  # the whole numbers that every JSON program keeps exact are smaller
 Raw = dict[str, Any]
 
 
@@ -77,8 +80,14 @@ def _decode_strings(value: Any) -> Mapping[str, str]:
     return {key: _expect(str, text) for key, text in _expect(dict, value or {}).items()}
 
 
+def _whole(value: Any, most: int) -> int:
+    if _expect(int, value) > most:
+        raise ValueError(f"it is larger than {most}")
+    return int(value)
+
+
 def _decode_numbers(value: Any) -> tuple[int, ...]:
-    return tuple(_expect(int, number) for number in _expect(list, value or []))
+    return tuple(_whole(number, MAX_NUMBER) for number in _expect(list, value or []))
 
 
 def _decode_words(value: Any) -> tuple[str, ...]:
@@ -138,8 +147,10 @@ _NODE = {
 }
 _TOP = {
     "registry_id": _WORD,
-    "revision": _Codec(lambda value: _expect(int, value or 0), int),
-    "epochs": _Codec(lambda value: {k: _expect(int, n) for k, n in _expect(dict, value or {}).items()}, dict),
+    "revision": _Codec(lambda value: _whole(value or 0, MAX_COUNT), int),
+    "epochs": _Codec(
+        lambda value: {key: _whole(n, MAX_COUNT) for key, n in _expect(dict, value or {}).items()}, dict
+    ),
     "writes": _Codec(_decode_words, list),
     "updated_at": _TIME,
 }
@@ -186,14 +197,18 @@ def parse(text: str) -> Document:
     """Read a document.
 
     Raises:
+        RegistryNewerError: *text* is a document of a format that is newer than ours.
         RegistryBrokenError: *text* is no such document; says what is wrong, not yet where to go from here.
     """
     if not text.strip():
         raise RegistryBrokenError("it is empty")
     try:
-        raw = json.loads(text)
+        raw = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise RegistryBrokenError(f"it is not JSON ({error})") from error
+    _check_depth(raw)
+    if isinstance(raw, dict):
+        _check_version(raw.get("version"))
     if not isinstance(raw, dict) or not ({"forests", "nodes"} & raw.keys()):
         raise RegistryBrokenError("it has neither forests nor nodes")
     raw_forests, raw_nodes = raw.get("forests") or {}, raw.get("nodes") or {}
@@ -203,6 +218,34 @@ def parse(text: str) -> Document:
     names = dict.fromkeys([*raw_forests, *(name for name, listed in raw_nodes.items() if listed)])
     forests = {name: _parse_forest(name, raw_forests.get(name), raw_nodes.get(name)) for name in names}
     return replace(_ABSENT, forests=forests, extra=raw, **_decode(raw, _TOP, "the document"))
+
+
+def _finite(text: str) -> float:
+    """A number that can be written again: 1e999 is JSON, but the infinity it reads as is none."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number that can be kept")
+    return number
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse what lies in each other so deep that copying and writing it would fail."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        nested = [each for each in level if isinstance(each, dict | list)]
+        if not nested:
+            return
+        level = [each for outer in nested for each in (outer.values() if isinstance(outer, dict) else outer)]
+    raise RegistryBrokenError(f"its objects and lists lie more than {MAX_DEPTH} deep in each other")
+
+
+def _check_version(version: Any) -> None:
+    """Refuse formats that are not ours; a document without a version is of the first one."""
+    if version in (None, VERSION) and version is not True:
+        return
+    if isinstance(version, int) and version > VERSION:
+        raise RegistryNewerError(f"its format is version {version}, and this Morpheus reads {VERSION}")
+    raise RegistryBrokenError(f"its version is {json.dumps(version)[:20]}, not {VERSION}")
 
 
 def _parse_forest(name: str, raw: Raw | None, listed: Any) -> Forest:

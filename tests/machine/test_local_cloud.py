@@ -157,7 +157,10 @@ def test_what_a_killed_creation_left_is_no_data(cloud: LocalCloud, server: Serve
     assert cloud.ensure_server(ORDER).name == server.name
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"name": "oak-node-1"}', "\udcff"])
+PORTS = '{"labels": {}, "metadata": {"client_port": "99999", "cluster_port": "1", "monitor_port": "2"}}'
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"name": "oak-node-1"}', "\udcff", PORTS])
 def test_a_server_file_that_cannot_be_read_stops_everything(
     cloud: LocalCloud, server: Server, folder: Path, text: str
 ) -> None:

@@ -1,5 +1,6 @@
 """The document that other programs share with us: nothing of theirs is lost, nothing of ours misleads."""
 
+import contextlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from morpheus.errors import RegistryBrokenError
+from morpheus.errors import RefusedError, RegistryBrokenError, RegistryNewerError
 from morpheus.forest import Forest, Lease, Node, Status
+from morpheus.nats.config import limits_of
 from morpheus.registry import Registry
-from morpheus.registry.document import Document, decode_time, is_ours, parse, render
+from morpheus.registry.document import MAX_COUNT, Document, decode_time, is_ours, parse, render
 from tests import reader
 from tests.fakes import MemoryStore
 
@@ -129,12 +131,13 @@ OURS_IN_FORESTS = {
 }  # fmt: skip
 OURS_IN_NODES = {"id", "forest_id", "ip", "role", "status", "created_at", "run", "metadata"}
 
+any_text = st.text(st.characters(exclude_categories=()), max_size=8)  # halves of surrogate pairs, too
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | any_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
     max_leaves=6,
 )
-texts = st.none() | st.text(max_size=8)
+texts = st.none() | any_text
 
 
 @st.composite
@@ -153,7 +156,7 @@ def times(draw: st.DrawFn) -> str | None:
 def with_unknown(
     known: st.SearchStrategy[dict[str, Any]], ours: set[str]
 ) -> st.SearchStrategy[dict[str, Any]]:
-    keys = st.text(max_size=8).filter(lambda key: key not in ours)
+    keys = any_text.filter(lambda key: key not in ours)
     unknown = st.dictionaries(keys, json_values, max_size=3)
     return st.builds(lambda known, unknown: {**unknown, **known}, known, unknown)
 
@@ -162,12 +165,12 @@ nodes = with_unknown(
     st.fixed_dictionaries(
         {"ip": st.ip_addresses().map(str) | st.sampled_from(["2001:DB8::1", "::", "1.2.3.4"])},
         optional={
-            "forest_id": st.text(max_size=5),
+            "forest_id": any_text,
             "role": texts,
             "status": texts.filter(lambda status: status != Status.DELETING),
             "created_at": times(),
             "run": texts,
-            "metadata": st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
+            "metadata": st.none() | st.dictionaries(any_text, any_text, max_size=3),
         },
     ),
     OURS_IN_NODES,
@@ -176,7 +179,7 @@ forests = with_unknown(
     st.fixed_dictionaries(
         {},
         optional={
-            "id": st.text(max_size=5),
+            "id": any_text,
             **dict.fromkeys(("provider", "location", "size", "status", "registry_url", "run"), texts),
             "created_at": times(),
             "last_expansion": times(),
@@ -190,19 +193,19 @@ forests = with_unknown(
 
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    names = draw(st.lists(st.text(min_size=1, max_size=6), max_size=3, unique=True))
+    names = draw(st.lists(any_text, max_size=3, unique=True))
     listed = {name: draw(st.lists(nodes, max_size=3)) for name in names}
     top = st.fixed_dictionaries(
         {},
         optional={
             "updated_at": times(),
             "registry_id": texts,
-            "revision": st.none() | st.integers(0),
-            "epochs": st.none() | st.dictionaries(st.text(max_size=5), st.integers(0), max_size=3),
-            "writes": st.none() | st.lists(st.text(max_size=5), max_size=3),
+            "revision": st.none() | st.integers(0, MAX_COUNT),
+            "epochs": st.none() | st.dictionaries(any_text, st.integers(0, MAX_COUNT), max_size=3),
+            "writes": st.none() | st.lists(any_text, max_size=3),
         },
     )
-    return {
+    raw = {
         **draw(with_unknown(top, OURS_AT_TOP)),
         "version": 1,
         "forests": {name: draw(forests) for name in names},
@@ -210,6 +213,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             name: [{**node, "id": f"node-{k}"} for k, node in enumerate(listed[name])] for name in listed
         },
     }
+    read: dict[str, Any] = json.loads(json.dumps(raw))  # what two halves beside each other are to a reader
+    return read
 
 
 def with_ids(raw: dict[str, Any]) -> dict[str, Any]:
@@ -226,12 +231,97 @@ def with_ids(raw: dict[str, Any]) -> dict[str, Any]:
 @given(documents())
 @settings(max_examples=150, deadline=None)
 def test_any_document_survives_reading_and_writing(raw: dict[str, Any]) -> None:
-    text = json.dumps(raw, ensure_ascii=False)
+    after = render(parse(json.dumps(raw)))
 
-    after = rendered(parse(text))
+    assert differences(with_ids(raw), json.loads(after.encode())) == {"/digest"}
+    assert is_ours(parse(after))
 
-    assert differences(with_ids(raw), after) == {"/digest"}
-    assert is_ours(parse(json.dumps(after)))
+
+huge = st.sampled_from([99_999, 2**53 + 1, 10**20, 10**4299, -(10**4299), "99999", "9" * 5000, "²", "٣"])
+odd_values = json_values | huge
+odd_texts = odd_values.map(str) | any_text
+odd_nodes = st.fixed_dictionaries(
+    {"id": st.integers(1, 10**30).map(lambda k: f"oak-node-{k}") | odd_texts},
+    optional=dict.fromkeys(OURS_IN_NODES - {"id", "metadata"}, odd_values)
+    | {
+        "metadata": odd_values
+        | st.dictionaries(st.sampled_from(["client_port", "jetstream_file"]), odd_values | odd_texts)
+    },
+)
+odd_lists = odd_values | st.lists(odd_nodes, max_size=3)
+odd_forests = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(OURS_IN_FORESTS, odd_values)
+    | {"reserved": odd_lists, "removed": odd_lists, "used_numbers": odd_values | st.lists(huge, max_size=2)},
+)
+odd_documents = st.fixed_dictionaries(
+    {"nodes": odd_values | st.dictionaries(st.just("oak"), odd_lists)},
+    optional=dict.fromkeys(OURS_AT_TOP - {"nodes"}, odd_values)
+    | {
+        "version": st.just(1) | odd_values,
+        "forests": odd_values | st.dictionaries(st.just("oak"), odd_forests),
+        "epochs": odd_values | st.dictionaries(st.just("oak"), odd_values),
+    },
+)
+
+
+@given(odd_documents)
+@settings(max_examples=300, deadline=None)
+def test_whatever_others_write_is_refused_or_can_be_used_and_written(raw: dict[str, Any]) -> None:
+    try:
+        document = parse(json.dumps(raw))
+    except RegistryBrokenError:
+        return
+
+    for forest in document.forests.values():
+        for node in forest.nodes:
+            ports = node.ports
+            assert all(0 < port < 2**16 for port in (ports.client, ports.cluster, ports.monitor))
+            assert limits_of(node).file > 0
+            assert node.label
+        with contextlib.suppress(RefusedError):
+            assert all(Node(name).number for name in forest.fresh_names(3))
+    assert set(parse(render(document)).forests) == set(document.forests)
+
+
+def test_a_number_at_its_end_stops_changes_with_a_sentence_and_changes_nothing() -> None:
+    store = MemoryStore()
+    store.put(json.dumps({"forests": {}, "revision": MAX_COUNT}))
+    before = store.read()[:2]
+
+    with pytest.raises(RegistryBrokenError, match=r"cannot be changed any more: the document\.revision"):
+        Registry(store).update(lambda document, _: document.with_forest(Forest("elm")))
+
+    assert store.read()[:2] == before
+
+
+# Formats of other versions
+
+
+@pytest.mark.parametrize("version", ["", '"version": 1, ', '"version": null, '])
+def test_the_first_format_may_leave_its_version_out(version: str) -> None:
+    assert parse(f'{{{version}"forests": {{"oak": {{}}}}}}').forests.keys() == {"oak"}
+
+
+def test_a_newer_format_is_refused_for_reading_and_for_change_and_nothing_is_to_be_put_back(
+    store: MemoryStore,
+) -> None:
+    store.put('{"version": 2, "trees": []}')
+    registry = Registry(store)
+
+    for act in (registry.read, lambda: registry.update(lambda document, _: document)):
+        with pytest.raises(RegistryNewerError, match="newer Morpheus") as refused:
+            act()
+        assert store.url in str(refused.value)
+        assert "backup" not in str(refused.value)
+
+
+def test_beside_a_newer_backup_no_older_one_is_offered(store: MemoryStore) -> None:
+    store.put('{"version": 2, "trees": []}')
+    store.write("{", store.read().version, backup=True)
+
+    with pytest.raises(RegistryNewerError, match="newer Morpheus"):
+        Registry(store).read()
 
 
 # Times
@@ -424,6 +514,16 @@ WRONG = {
     '{"nodes": {"oak": [{"id": "a", "ip": 1}]}}': r"nodes.oak\[0\].ip",
     '{"nodes": {"oak": [{"id": "a", "metadata": {"k": 1}}]}}': r"nodes.oak\[0\].metadata",
     '{"nodes": {"oak": [{"id": "a"}, {"id": "a"}]}}': "oak lists a node twice",
+    '{"forests": {}, "version": "2"}': 'its version is "2"',
+    '{"forests": {}, "version": 0}': "its version is 0",
+    '{"forests": {}, "version": true}': "its version is true",
+    '{"forests": {}, "x": 1e999}': "1e999 is no number",
+    '{"forests": {}, "x": NaN}': "NaN is no number",
+    '{"forests": {}, "x": ' + "[" * 200 + "]" * 200 + "}": "deep",
+    '{"forests": {}, "x": ' + 5000 * "9" + "}": "4300 digits",
+    '{"forests": {"oak": {"used_numbers": [10000000]}}}': "used_numbers",
+    '{"forests": {}, "revision": 9007199254740993}': "the document.revision",
+    '{"forests": {}, "epochs": {"oak": 9007199254740993}}': "the document.epochs",
     '{"forests": {}, "revision": "7"}': "the document.revision",
     '{"forests": {}, "epochs": {"oak": "1"}}': "the document.epochs",
 }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from morpheus.errors import InvalidInputError
+from morpheus.errors import InvalidInputError, RefusedError
 from morpheus.forest import (
     MAX_NAME,
     Forest,
@@ -127,3 +127,22 @@ def test_leaving_nodes_do_not_stay() -> None:
     forest = Forest("oak", nodes=(Node("oak-node-1"), Node("oak-node-2", status=Status.DELETING)))
 
     assert [node.name for node in forest.staying] == ["oak-node-1"]
+
+
+@pytest.mark.parametrize("text", ["99999", "65536", "0", "-1", "9" * 5000, "²", "٤٢٢٢", "", "4222 "])
+def test_what_is_no_port_is_read_as_the_standard_one(text: str) -> None:
+    assert Node("oak-node-1", metadata={"client_port": text}).ports == Ports()
+
+
+def test_a_number_that_is_too_long_for_a_name_is_none() -> None:
+    assert Node("oak-node-9999999").number == 9_999_999
+    assert Node("oak-node-10000000").number == 0
+    assert Node("oak-node-" + "9" * 5000).number == 0
+
+
+def test_after_the_last_number_no_name_is_fresh() -> None:
+    oak = Forest("oak", nodes=(Node("oak-node-9999998"),))
+
+    assert oak.fresh_names(1) == ("oak-node-9999999",)
+    with pytest.raises(RefusedError, match="the last number there is"):
+        oak.fresh_names(2)

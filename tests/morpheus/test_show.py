@@ -1,0 +1,66 @@
+"""What commands print, whatever others wrote into the registry."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from morpheus.cli import show
+from morpheus.forest import Forest, Node
+from morpheus.nats.cluster import Formation
+from morpheus.nats.monitor import Reading
+from morpheus.registry import Registry
+from morpheus.site import Found
+from morpheus.watch import Health, NodeHealth
+from tests.fakes import MemoryStore
+
+ODD = "\x1b[2J\ud800\u202eleaf\n  gone"
+ESCAPED = r"\x1b[2J\ud800\u202eleaf\n  gone"
+OAK = Forest("oak" + ODD, provider=ODD, size=ODD, status=ODD, nodes=(Node(ODD, ODD, status=ODD),))
+
+
+def test_what_could_steer_the_terminal_is_listed_as_an_escape(capsys: pytest.CaptureFixture[str]) -> None:
+    show.forests([Found(OAK, Registry(MemoryStore()))], ["file:///" + ODD], json=False)
+
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 5
+    assert out.count(ESCAPED) == 5
+    assert out.replace("\n", "").isprintable()
+
+
+def test_what_could_steer_the_terminal_is_an_escape_in_a_status(capsys: pytest.CaptureFixture[str]) -> None:
+    formation = Formation(False, ODD, {ODD: ODD})
+    health = Health(OAK, formation, (NodeHealth(OAK.nodes[0], ODD, Reading(error=ODD), None, None),))
+
+    show.health(health, ODD, json=False)
+
+    out = capsys.readouterr().out
+    assert out.count(ESCAPED) == 8
+    assert out.replace("\n", "").isprintable()
+
+
+def test_json_says_what_was_written(capsys: pytest.CaptureFixture[str]) -> None:
+    show.forests([Found(OAK, Registry(MemoryStore()))], [], json=True)
+
+    assert json.loads(capsys.readouterr().out)["forests"][0]["status"] == ODD
+
+
+def test_a_shell_runs_nothing_of_what_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "nats://$(touch it):4222; touch it"
+
+    show.connection("oak", Path("oak.json"), {"NATS_URL": url}, json=False)
+
+    assert shlex.split(capsys.readouterr().out) == ["export", f"NATS_URL={url}"]
+
+
+def test_tables_and_trees_look_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
+    show.forests([Found(Forest("ärger-🌲"), Registry(MemoryStore()))], ["memory:///x"], json=False)
+
+    assert capsys.readouterr().out.splitlines() == [
+        "",
+        "  FOREST   PROVIDER  SIZE  NODES  STATUS  CREATED",
+        "  ärger-🌲  -         -     0      active  -",
+        "",
+        "Registry: memory:///x",
+    ]
