@@ -34,7 +34,8 @@ class MemoryStore:
             if self._version != expected:
                 raise RegistryConflictError(f"Another writer changed {self.url} at the same time.")
             if backup and self._text is not None:
-                self._backups.insert(0, Backup(f"{self.url}.backups/{self._version}", self._text))
+                where = f"{self.url}.backups/{self._version}"
+                self._backups.insert(0, Backup(where, self._text, f"copy {where} to {self.url}"))
                 del self._backups[KEPT_BACKUPS:]
             self._text, self._version = text, str(next(self._versions))
             return self._version

@@ -39,10 +39,14 @@ class Snapshot(NamedTuple):
 
 
 class Backup(NamedTuple):
-    """A replaced text; ``where`` is a path or URL that a person can open."""
+    """A replaced text; ``where`` is a path or URL that a person can open.
+
+    ``restore`` is the command that puts it back, or says how.
+    """
 
     where: str
     text: str
+    restore: str
 
 
 class Store(Protocol):
@@ -142,11 +146,13 @@ class Registry:
         try:
             return self._store.read()
         except RegistryBrokenError as error:
-            raise RegistryBrokenError(f"{str(error).rstrip('.')}; {self._hint()}.") from error
+            raise RegistryBrokenError(f"{str(error).rstrip('.')}; {self._hint()}") from error
 
     def _hint(self) -> str:
         good = self._newest_good_backup()
-        return f"the newest good backup is {good[0].where}" if good else "there is no good backup"
+        if good is None:
+            return "there is no good backup."
+        return f"put the newest good backup back: {good[0].restore}"
 
     def _load(self, snapshot: Snapshot) -> Document:
         if snapshot.text is None:
@@ -154,8 +160,8 @@ class Registry:
                 if self._store.read().text is not None:  # the first writes of others came in between
                     raise StoreBusyError(f"The registry {self.url} was just made by another program.")
                 raise RegistryBrokenError(
-                    f"The registry {self.url} is gone, but {good[0].where} is a good backup of it: "
-                    "copy it back, or remove the backups to begin anew."
+                    f"The registry {self.url} is gone, but there are backups of it: remove them to begin "
+                    f"anew, or put the newest good one back: {good[0].restore}"
                 )
             return Document()
         try:
@@ -164,7 +170,7 @@ class Registry:
             raise
         except RegistryBrokenError as error:
             raise RegistryBrokenError(
-                f"The registry {self.url} must not be used: {error}; {self._hint()}."
+                f"The registry {self.url} must not be used: {error}; {self._hint()}"
             ) from error
 
     def _check(self, text: str) -> None:

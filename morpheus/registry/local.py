@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -60,7 +61,8 @@ class LocalStore:
         found = []
         for path in reversed(self._backup_paths()):
             with contextlib.suppress(OSError):  # pruned meanwhile, or no file
-                found.append(Backup(str(path), path.read_bytes().decode(errors="replace")))
+                text = path.read_bytes().decode(errors="replace")
+                found.append(Backup(str(path), text, shlex.join(["cp", str(path), str(self._path)])))
         return found
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -174,8 +175,10 @@ def test_a_broken_file_is_refused_and_the_newest_good_backup_named(
     with pytest.raises(RegistryBrokenError) as refused:
         registry.read()
 
-    assert str(good_backup) in str(refused.value)
-    assert path.name in str(refused.value)
+    command = f"cp {good_backup} {path}"
+    assert str(refused.value).endswith(f"put the newest good backup back: {command}")
+    subprocess.run(shlex.split(command), check=True)
+    assert set(registry.read().forests) == {"oak"}
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
@@ -223,6 +226,20 @@ def test_a_registry_put_back_from_the_named_backup_works_again(
     plant(registry, "ash")
 
     assert set(registry.read().forests) == {"oak", "ash"}
+
+
+def test_the_command_that_puts_a_backup_back_is_whole_whatever_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "Ann's data; $HOME" / "registry.json"
+    registry = Registry(LocalStore(path))
+    plant(registry, "oak")
+    plant(registry, "elm")
+    path.unlink()
+
+    with pytest.raises(RegistryBrokenError) as refused:
+        registry.read()
+    subprocess.run(["/bin/sh", "-c", str(refused.value).rpartition("back: ")[2]], check=True)
+
+    assert set(registry.read().forests) == {"oak"}
 
 
 def test_a_path_below_a_file_is_refused_with_the_reason(tmp_path: Path) -> None:
