@@ -156,6 +156,10 @@ class LocalCloud:
         for program in (WORKLOAD, NATS):
             machine.stop(program)
         with contextlib.suppress(FileNotFoundError), _translated(f"remove {folder}"):
+            if folder.is_symlink():
+                log.warning("%s was a link to %s, which was left as it is", folder, folder.readlink())
+                folder.unlink()
+                return
             (folder / "server.json").unlink(missing_ok=True)
             shutil.rmtree(folder)
 

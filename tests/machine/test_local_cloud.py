@@ -117,6 +117,47 @@ def test_deleting_stops_a_program_whose_folder_is_gone(
     wait_for(lambda: not processes.is_running(running))
 
 
+def test_of_a_linked_folder_the_link_goes_and_what_it_leads_to_stays(
+    cloud: LocalCloud, server: Server, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    cloud.machine(server).start(Program(NATS, ("/bin/sleep", "600")))
+    running = processes.find(folder, NATS)
+
+    cloud.delete_server("ours", server.name)
+
+    assert running is not None
+    assert not processes.is_running(running)
+    assert (elsewhere / "server.json").exists()
+    assert (elsewhere / "store").is_dir()
+    assert not folder.parent.exists()
+    assert str(elsewhere) in caplog.text
+
+
+def test_a_link_that_leads_nowhere_is_removed(cloud: LocalCloud, server: Server, folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to("nowhere")
+
+    cloud.delete_server("ours", server.name)
+
+    assert not folder.parent.exists()
+
+
+def test_a_linked_store_stays_where_it_is(
+    cloud: LocalCloud, server: Server, folder: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (folder / "store").rename(elsewhere)
+    (folder / "store").symlink_to(elsewhere)
+
+    cloud.delete_server("ours", server.name)
+
+    assert not folder.parent.exists()
+    assert list(elsewhere.iterdir())
+
+
 def test_an_interrupted_deletion_is_finished_by_the_next(
     cloud: LocalCloud, server: Server, folder: Path
 ) -> None:
