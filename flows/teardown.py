@@ -12,7 +12,7 @@ from morpheus import site
 from morpheus.cloud import Cloud
 from morpheus.errors import ForestNotFoundError, InvalidInputError, MachineError, RefusedError
 from morpheus.forest import Forest, check_name
-from morpheus.plan import Verb, plan_teardown, subjects, torn
+from morpheus.plan import Verb, is_own, plan_teardown, subjects, torn
 from morpheus.registry import Registry
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
@@ -89,6 +89,11 @@ def remove_all(cloud: Cloud, hold: Hold) -> tuple[str, ...]:
             f"run morpheus teardown {name} again."
         )
     site.access_folder().forget(name)
+    if strange := [node.name for node in hold.forest.nodes if not is_own(node, name)]:
+        log.warning(
+            "%s: its record also listed %s, which is no node of it and was not touched",
+            *(name, ", ".join(map(ascii, strange))),
+        )
     record("departure", hold, lambda *_: None)
     log.info("%s: gone, with %d machine(s)", name, len(machines))
     return machines

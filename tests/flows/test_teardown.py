@@ -16,7 +16,7 @@ from morpheus.errors import (
     RefusedError,
     UnreachableError,
 )
-from morpheus.forest import Status
+from morpheus.forest import Node, Status
 from morpheus.plan import Wanted, activated, addressed, reserve
 from morpheus.registry.document import Document
 from tests import reader
@@ -92,6 +92,22 @@ def test_what_may_pass_is_tried_again(flat: Flat) -> None:
 
     assert len(flat.effects.matching("delete oak-node-1")) == 2
     assert flat.cloud.servers == {}
+
+
+def test_what_is_recorded_under_a_foreign_name_is_left_alone_and_named(
+    flat: Flat, caplog: pytest.LogCaptureFixture
+) -> None:
+    planted(flat, nodes=1)
+    flat.cloud.ensure_server(order(flat, "elm-node-1"))
+    foreign = Node("elm-node-1")
+    flat.registry.update(
+        lambda document, _: document.with_forest(document.forests["oak"].with_nodes(foreign))
+    )
+
+    assert teardown("oak") == ("oak-node-1",)
+
+    assert list(flat.cloud.servers) == ["elm-node-1"]
+    assert "'elm-node-1', which is no node of it and was not touched" in caplog.text
 
 
 def test_a_delete_that_only_says_so_keeps_the_record(flat: Flat) -> None:
