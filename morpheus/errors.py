@@ -2,7 +2,7 @@
 
 MorpheusError
     TransientError              retry: the same call may succeed in a moment; tasks do so
-        StoreBusyError          the registry's store is locked or gives no answer
+        StoreBusyError          a lock is held by another program, or the registry's store gives no answer
         UnreachableError        a server or machine gives no answer
     ReloadError                 reload and decide again: the world changed under us
         RegistryConflictError   another writer came first
@@ -36,7 +36,7 @@ class TransientError(MorpheusError):
 
 
 class StoreBusyError(TransientError):
-    """The registry's store is locked by another writer, or gives no answer."""
+    """A lock is held by another program, or the registry's store gives no answer."""
 
     exit_code = 4
 

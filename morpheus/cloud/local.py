@@ -18,12 +18,13 @@ import psutil
 
 from morpheus import host
 from morpheus.cloud import Order, Server, forest_of
-from morpheus.errors import MachineError, RefusedError, StoreBusyError
-from morpheus.files import is_unfinished
+from morpheus.errors import MachineError, RefusedError
+from morpheus.files import is_unfinished, make_folder
 from morpheus.forest import MAX_PORT, Node, Ports, check_name, whole_number
 from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state
 from morpheus.machine.limits import LEAST_FILE, limits_for
 from morpheus.machine.local import LocalMachine, free_bytes, is_free, layout
+from morpheus.wait import locked
 
 log = logging.getLogger("morpheus.cloud")
 
@@ -166,18 +167,11 @@ class LocalCloud:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         """One at a time chooses ports, whichever forest it plants."""
-        import filelock  # noqa: PLC0415  # reading commands never need it
-
-        with _translated(f"use {self._root}"):
-            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = filelock.FileLock(self._root / ".lock", timeout=LOCK_TIMEOUT, poll_interval=0.005)
-        try:
-            with lock:
-                yield
-        except filelock.Timeout as error:
-            raise StoreBusyError(
-                f"Another program held the lock {lock.lock_file} for {LOCK_TIMEOUT:.0f} s; try again."
-            ) from error
+        with contextlib.ExitStack() as held:
+            make_folder(self._root)
+            with _translated(f"lock {self._root}"):
+                held.enter_context(locked(self._root / ".lock", timeout=LOCK_TIMEOUT))
+            yield
 
 
 @contextlib.contextmanager

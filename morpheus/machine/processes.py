@@ -16,9 +16,10 @@ from pathlib import Path
 import psutil
 
 from morpheus import host
-from morpheus.errors import MachineError
+from morpheus.errors import MachineError, NotReadyError
 from morpheus.files import replace_file
 from morpheus.machine import Program
+from morpheus.wait import locked, wait_until
 
 FOLDER_MARK, NAME_MARK, LEADER_MARK = "MORPHEUS_FOLDER", "MORPHEUS_PROGRAM", "MORPHEUS_LEADER"
 START_TIMEOUT = 10.0  # seconds to wait for somebody who starts a program in the same folder
@@ -62,7 +63,8 @@ def stop(folder: Path, name: str, *, timeout: float = STOP_TIMEOUT) -> None:
             for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.send_signal(number)  # refuses a pid that was given away
-            left = _wait_gone(left, deadline - time.monotonic())
+                    process.resume()  # what was halted hears nothing before
+            left = _wait_gone(f"{name} in {folder} to end", left, deadline - time.monotonic())
             left = left or _family(folder, name)  # what they started meanwhile
     if left:
         pids = ", ".join(str(each.pid) for each in left)
@@ -130,15 +132,10 @@ def _inherited_files() -> list[int]:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One at a time starts programs in *folder*: two that find nothing would both start one."""
-    import filelock  # noqa: PLC0415  # reading commands never need it
-
     if not folder.is_dir():  # the lock would make it
         raise MachineError(f"The folder {folder} is not there.")
-    try:
-        with filelock.FileLock(folder / ".start.lock", timeout=START_TIMEOUT, poll_interval=0.005):
-            yield
-    except filelock.Timeout as error:
-        raise MachineError(f"Somebody else has been starting a program in {folder} for too long.") from error
+    with locked(folder / ".start.lock", timeout=START_TIMEOUT):
+        yield
 
 
 def _recorded(folder: Path, name: str) -> psutil.Process | None:
@@ -190,11 +187,19 @@ def _family(folder: Path, name: str) -> list[psutil.Process]:
     return [each for each in dict.fromkeys(known) if is_running(each) and _marks(each) in others]
 
 
-def _wait_gone(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
-    deadline = time.monotonic() + timeout
-    while (left := [each for each in processes if is_running(each)]) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return left
+def _wait_gone(what: str, processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Those that still run after *timeout* seconds."""
+
+    def running() -> list[psutil.Process]:
+        return [each for each in processes if is_running(each)]
+
+    def describe(left: list[psutil.Process]) -> str:
+        return f"pid {', '.join(str(each.pid) for each in left)} still runs"
+
+    try:
+        return wait_until(what, running, lambda left: not left, describe, timeout=timeout, interval=0.01)
+    except NotReadyError:
+        return running()
 
 
 def _record(folder: Path, name: str) -> Path:

@@ -5,13 +5,14 @@ import hashlib
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from morpheus.errors import RegistryBrokenError, RegistryConflictError, StoreBusyError
+from morpheus.errors import RegistryBrokenError, RegistryConflictError
 from morpheus.files import clear_unfinished, replace_file
 from morpheus.registry import KEPT_BACKUPS, Backup, Snapshot
+from morpheus.wait import locked
 
 LOCK_TIMEOUT = 30.0  # seconds; the lock of a writer that died is free at once
 
@@ -47,7 +48,7 @@ class LocalStore:
         data = text.encode()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with self._lock():
+            with locked(self._path.with_name(f".{self._path.name}.lock"), timeout=LOCK_TIMEOUT):
                 found = self.read().version
                 if found != expected:
                     raise RegistryConflictError(f"Another writer changed {self._path} at the same time.")
@@ -64,21 +65,6 @@ class LocalStore:
                 text = path.read_bytes().decode(errors="replace")
                 found.append(Backup(str(path), text, shlex.join(["cp", str(path), str(self._path)])))
         return found
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        import filelock  # noqa: PLC0415  # reading commands never need it
-
-        lock = filelock.FileLock(
-            self._path.with_name(f".{self._path.name}.lock"), timeout=LOCK_TIMEOUT, poll_interval=0.005
-        )
-        try:
-            with lock:
-                yield
-        except filelock.Timeout as error:
-            raise StoreBusyError(
-                f"Another program held the lock {lock.lock_file} for {LOCK_TIMEOUT:.0f} s; try again."
-            ) from error
 
     def _backup_paths(self) -> list[Path]:
         return sorted(path for path in self._backups.glob("*.json") if path.stem.isdecimal())

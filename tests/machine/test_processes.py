@@ -1,11 +1,13 @@
 """Programs outlive who started them, are found again, stop with all they started; others are left alone."""
 
 import json
+import logging
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -174,6 +176,30 @@ def test_stopping_kills_what_does_not_listen(folder: Path) -> None:
     processes.stop(folder, NAME, timeout=0.2)
 
     assert family(folder) == []
+
+
+def test_stopping_what_was_halted_is_as_gentle_and_fast(folder: Path, sleeper: psutil.Process) -> None:
+    sleeper.suspend()
+    wait_for(lambda: sleeper.status() == psutil.STATUS_STOPPED)
+    started = time.monotonic()
+
+    processes.stop(folder, NAME)
+
+    assert time.monotonic() - started < processes.STOP_TIMEOUT / 2
+    assert family(folder) == []
+
+
+def test_a_stop_that_takes_long_says_what_it_waits_for(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "morpheus.wait")
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w'); time.sleep(600)"
+    pid = processes.start(folder, python(deaf)).pid
+    wait_for((folder / "ready").exists)
+
+    processes.stop(folder, NAME, timeout=1.3)
+
+    assert f"waiting for {NAME} in {folder} to end: pid {pid} still runs (1 of 1 s)" in caplog.text
 
 
 def test_an_orphan_of_a_program_that_died_is_not_the_program(folder: Path) -> None:

@@ -1,11 +1,13 @@
 """Waiting has a bound, and says what was seen last."""
 
+import logging
 import time
+from pathlib import Path
 
 import pytest
 
-from morpheus.errors import NotReadyError
-from morpheus.wait import wait_until
+from morpheus.errors import NotReadyError, StoreBusyError
+from morpheus.wait import locked, wait_until
 
 
 def test_the_first_answer_that_will_do_is_returned() -> None:
@@ -43,3 +45,35 @@ def test_the_last_question_is_asked_at_the_bound() -> None:
     assert wait_until(
         "the bound", lambda: time.monotonic() - started, lambda s: s >= 0.05, str, timeout=0.05, interval=60
     )
+
+
+def test_a_lock_that_another_holds_is_awaited_aloud_and_with_a_bound(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "morpheus.wait")
+
+    with (
+        locked(tmp_path / "lock", timeout=5),
+        pytest.raises(StoreBusyError, match=r"held the lock .* for 1 s"),
+        locked(tmp_path / "lock", timeout=1.2),
+    ):
+        pass
+
+    assert f"waiting for the lock {tmp_path / 'lock'}: another program holds it (1 of 1 s)" in caplog.text
+
+
+def test_a_lock_is_free_after_the_block_even_when_that_failed(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), locked(tmp_path / "lock", timeout=0):
+        raise KeyError
+
+    with locked(tmp_path / "lock", timeout=0):
+        pass
+
+
+def test_a_lock_that_nobody_holds_is_taken_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "morpheus.wait")
+
+    with locked(tmp_path / "lock", timeout=0):
+        assert caplog.text == ""
