@@ -77,6 +77,7 @@ class Machine(Protocol):
 
         Raises:
             PortTakenError: it ended at once because a port it needs is taken.
+            MachineError: it ended at once; tells its last words.
         """
 
     def reload(self, name: str) -> None:

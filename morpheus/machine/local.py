@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from morpheus.files import replace_file
 from morpheus.machine import Layout, Program, processes
 
 LISTEN_TIMEOUT = 10.0  # seconds for a program to take its ports
+GRACE = 0.3  # seconds within which a program without ports ends when it cannot run at all
 
 
 def layout(folder: Path) -> Layout:
@@ -85,28 +87,29 @@ class LocalMachine:
         said = {file: file.stat().st_size for file in self._logs(program.name) if file.exists()}
         with _translated(f"start {program.name} of {self._name}"):
             process = processes.start(self._folder, program)
-        if program.ports:
-            self._wait_listening(program, process, said)
+        self._watch_start(program, process, said)
 
-    def _wait_listening(self, program: Program, process: psutil.Process, said: Mapping[Path, int]) -> None:
+    def _watch_start(self, program: Program, process: psutil.Process, said: Mapping[Path, int]) -> None:
         """Wait until the program has its ports, after which it can no longer fail to get them.
 
-        One that needs longer (a large store to read) is left to those who wait for it to be ready.
+        One that needs longer (a large store to read) is left to those who wait for it to be ready; one
+        without ports has begun well when it does not end at once.
         """
         wanted = set(program.ports)
-        deadline = time.monotonic() + LISTEN_TIMEOUT
+        deadline = time.monotonic() + (LISTEN_TIMEOUT if wanted else GRACE)
         while time.monotonic() < deadline:
             if not processes.is_running(process):
                 raise self._ended(program, self._last_words(program.name, said))
             with contextlib.suppress(psutil.Error):
-                sockets = process.net_connections("tcp")
-                if wanted <= {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}:
+                sockets = process.net_connections("tcp") if wanted else []
+                listening = {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
+                if wanted and wanted <= listening:
                     return
             time.sleep(0.01)
 
     def _ended(self, program: Program, said: str) -> PortTakenError | MachineError:
-        if "address already in use" in said:
-            return PortTakenError(f"A port of {self._name} was taken by another program; choose again.")
+        if program.ports and "address already in use" in said:
+            return PortTakenError(f"Another program took a port of {self._name} just before it started.")
         return MachineError(
             f"{program.name} of {self._name} ended at once; its log in {self._folder}: {said}"
         )
@@ -152,8 +155,17 @@ def _tail(file: Path, start: int, most: int = 600) -> str:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes free for this user where *path* is or will be."""
-    there = next(each for each in (path, *path.parents) if each.exists())
+    """Bytes free for this user where the folder *path* is or will be.
+
+    Raises:
+        MachineError: it cannot be there.
+    """
+    places = (path, *path.parents)
+    there = next(each for each in places if os.path.exists(each))  # noqa: PTH110  # False where we may not look
+    if not there.is_dir():
+        raise MachineError(f"{there} is no folder, so {path} cannot be: set MORPHEUS_DATA_DIR to a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise MachineError(f"You may not write to {there}: set MORPHEUS_DATA_DIR to a folder of your own.")
     return shutil.disk_usage(there).free
 
 

@@ -1,5 +1,6 @@
 """A machine that is a folder: what its programs say when they fail, and that it waits until they listen."""
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,19 @@ def test_old_words_do_not_explain_a_new_fault(machine: LocalMachine, taken: int)
         machine.start(Program(NATS, ("/bin/false",), ports=(taken,)))
 
 
+@pytest.mark.parametrize("script", ["echo no licence >&2; exit 3", "sleep 0.05; echo no licence"])
+def test_a_program_without_ports_that_ends_at_once_tells_its_last_words(
+    machine: LocalMachine, script: str
+) -> None:
+    with pytest.raises(MachineError, match=r"ended at once.*no licence"):
+        machine.start(Program(NATS, ("/bin/sh", "-c", script)))
+
+
+def test_a_port_that_is_no_port_of_the_node_is_a_fault_of_the_program(machine: LocalMachine) -> None:
+    with pytest.raises(MachineError, match="address already in use"):
+        machine.start(Program(NATS, ("/bin/sh", "-c", "echo bind: address already in use")))
+
+
 def test_reloading_sends_the_signal_to_read_again(machine: LocalMachine) -> None:
     script = "trap 'echo again' HUP; echo ready; while :; do sleep 0.01; done"
     out = machine.folder / f"{NATS}.out"
@@ -96,3 +110,22 @@ def test_a_machine_whose_folder_is_gone_is_an_error(tmp_path: Path) -> None:
 
 def test_free_bytes_of_a_folder_to_be_are_those_of_its_disk(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "not" / "yet") > 0
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_from_a_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    for path in (tmp_path / "file", tmp_path / "file" / "forests", Path("/dev/null/forests")):
+        with pytest.raises(MachineError, match=r"is no folder, so .* MORPHEUS_DATA_DIR"):
+            free_bytes(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize("mode", [0o500, 0o000])
+def test_a_folder_that_may_not_be_written_is_told_from_a_full_disk(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+    try:
+        with pytest.raises(MachineError, match="You may not write to"):
+            free_bytes(tmp_path / "data" / "forests")
+    finally:
+        tmp_path.chmod(0o700)
