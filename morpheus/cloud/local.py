@@ -106,6 +106,7 @@ class LocalCloud:
         server = Server(order.name, ADDRESS, order.labels, metadata)
         machine = self.machine(server)
         created = datetime.now(UTC).isoformat(timespec="seconds")
+        make_folder(folder)
         machine.put(layout(folder).marker, store_marker(order.forest, order.name, created))
         _write(machine, server)
         return server

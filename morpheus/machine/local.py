@@ -50,6 +50,8 @@ class LocalMachine:
 
     def put(self, path: str, content: bytes, *, mode: int = 0o600) -> bool:
         file = Path(path)
+        if not self._folder.is_dir():  # deleted meanwhile: to write would bring half of it back
+            raise MachineError(f"The folder {self._folder} of {self._name} is gone, so nothing was written.")
         with _translated(f"write {path}"):
             if self.read(path) == content and file.stat().st_mode & 0o777 == mode:
                 return False

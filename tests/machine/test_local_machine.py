@@ -131,3 +131,13 @@ def test_a_folder_that_may_not_be_written_is_told_from_a_full_disk(tmp_path: Pat
             free_bytes(tmp_path / "data" / "forests")
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_nothing_is_written_where_the_machine_is_gone(folder: Path, machine: LocalMachine) -> None:
+    """Else what comes late, from one who slept, would bring half of it back."""
+    folder.rmdir()
+
+    with pytest.raises(MachineError, match="is gone"):
+        machine.put(machine.layout.config, b"late")
+
+    assert not folder.exists()
