@@ -76,8 +76,8 @@ def teardown(name: str) -> tuple[str, ...]:
 def _prefect() -> Iterator[None]:
     """Prefect, quiet and with a server, while the block runs."""
     running = None if "PREFECT_API_URL" in os.environ else server.find()
-    for level in ("PREFECT_LOGGING_LEVEL", "PREFECT_LOGGING_ROOT_LEVEL"):
-        os.environ.setdefault(level, "CRITICAL")  # our own log tells the story
+    for level in ("LEVEL", "ROOT_LEVEL", "INTERNAL_LEVEL"):
+        os.environ.setdefault(f"PREFECT_LOGGING_{level}", "CRITICAL")  # our own log tells the story
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
     what = "Starting a run on the Prefect server"

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import pytest
 
 from morpheus.registry.lease import DURATION, FRESH
@@ -17,11 +18,36 @@ BOUND = DURATION.total_seconds() + FRESH + PATIENCE  # seconds until another com
 
 
 def stopped(home: Home, name: str, when: Callable[[], object]) -> "subprocess.Popen[str]":
-    """The command that plants the forest *name*, stopped as soon as it came so far."""
+    """The command that plants the forest *name*, stopped as soon as it came so far and holds no lock.
+
+    (One that is stopped with a lock of this machine keeps everybody waiting, who are told so.)
+    """
     command = home.start("plant", "local", "small", "--name", name)
-    wait_until(f"the planting of {name}", when, bool, str, timeout=PATIENCE, interval=0.001)
-    os.kill(command.pid, signal.SIGSTOP)
+
+    def stand_still() -> bool:
+        os.kill(command.pid, signal.SIGSTOP)
+        locks = (home.data / ".local.json.lock", home.data / "forests" / ".lock")
+        if all(is_free(lock) for lock in locks):
+            return True
+        os.kill(command.pid, signal.SIGCONT)
+        return False
+
+    try:
+        wait_until(f"the planting of {name}", when, bool, str, timeout=PATIENCE, interval=0.001)
+        wait_until(f"{name} to hold no lock", stand_still, bool, str, timeout=PATIENCE, interval=0.001)
+    except BaseException:
+        command.kill()
+        command.communicate()
+        raise
     return command
+
+
+def is_free(lock: Path) -> bool:
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            return True
+    except filelock.Timeout:
+        return False
 
 
 def taken_over(home: Home, *command: str) -> Done:
@@ -41,12 +67,11 @@ def folder(home: Home, node: str) -> Path:
 
 def test_who_stood_still_and_was_taken_over_does_nothing_more(home: Home) -> None:
     """Oak stands still with its names reserved, elm and yew with a machine that is configured."""
-    sleepers = {
-        "oak": stopped(home, "oak", lambda: home.forest("oak")),
-        "elm": stopped(home, "elm", (folder(home, "elm-node-1") / "nats.conf").exists),
-        "yew": stopped(home, "yew", (folder(home, "yew-node-1") / "nats.conf").exists),
-    }
+    sleepers: dict[str, subprocess.Popen[str]] = {}
     try:
+        sleepers["oak"] = stopped(home, "oak", lambda: home.forest("oak"))
+        for name in ("elm", "yew"):
+            sleepers[name] = stopped(home, name, (folder(home, f"{name}-node-1") / "nats.conf").exists)
         for name in ("oak", "elm"):
             taken_over(home, "plant", "local", "small", "--name", name)
         taken_over(home, "teardown", "yew", "--yes")
@@ -61,6 +86,7 @@ def test_who_stood_still_and_was_taken_over_does_nothing_more(home: Home) -> Non
     finally:
         for sleeper in sleepers.values():
             sleeper.kill()
+            sleeper.communicate()
 
     assert {name: home.forest(name) for name in sleepers} == records
     assert home.running() == running
