@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from morpheus import settings as config
 from morpheus import site, watch
-from morpheus.cli import progress, server
+from morpheus.cli import progress, server, temporary
 from morpheus.cli.looking import the_forest
-from morpheus.errors import ForestNotFoundError, NotReadyError, UnreachableError
-from morpheus.files import make_folder
+from morpheus.errors import ForestNotFoundError, UnreachableError
 from morpheus.forest import Forest, Size, check_name, wanted_nodes
 from morpheus.plan import Step, Wanted, plan_plant, reserve
 
@@ -75,38 +74,37 @@ def teardown(name: str) -> tuple[str, ...]:
 @contextlib.contextmanager
 def _prefect() -> Iterator[None]:
     """Prefect, quiet and with a server, while the block runs."""
-    running = None if "PREFECT_API_URL" in os.environ else server.find()
+    named = "PREFECT_API_URL" in os.environ
+    running = None if named else server.find()
     for level in ("LEVEL", "ROOT_LEVEL", "INTERNAL_LEVEL"):
         os.environ.setdefault(f"PREFECT_LOGGING_{level}", "CRITICAL")  # our own log tells the story
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
     what = "Starting a run on the Prefect server"
-    if running:
-        os.environ.update(running.client_environment())
-    elif "PREFECT_API_URL" not in os.environ:
-        # Of its own: this server has no password, and must not reach the database of the one that has.
-        os.environ.setdefault("PREFECT_HOME", str(config.data_dir() / "prefect-temporary"))
-        os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
-        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
-        make_folder(config.data_dir())
+    if not named and not running:
         what = "Starting Prefect for this run (some seconds, the first time up to half a minute)"
     with progress.shown(f"{what} ..."):
+        own = None
+        if running:
+            os.environ.update(running.client_environment())
+        elif not named:
+            # Of its own: it goes with the command, and must not reach the database of the one that stays.
+            own = temporary.start(config.data_dir() / "prefect-temporary")
+            os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+            os.environ.update(own.client_environment())
+        # Prefect takes its settings at import, which lasts as long as the server's start.
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: PLC0415
 
+        if own:
+            own.wait()
         # The heartbeat's thread would cost a second at the end, and nobody watches this run from outside.
         try:
             with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
                 yield
         except RuntimeError as error:
-            if "reach API" in str(error):
-                raise UnreachableError(
-                    f"The Prefect server {os.environ['PREFECT_API_URL']} does not answer: start it, or unset "
-                    "PREFECT_API_URL for a temporary one."
-                ) from error
-            if "ephemeral" not in str(error):
+            if "reach API" not in str(error):
                 raise
-            raise NotReadyError(
-                f"Prefect's temporary server did not start; is there room and leave to write in "
-                f"{os.environ.get('PREFECT_HOME')}? To run one of your own: morpheus up"
+            raise UnreachableError(
+                f"The Prefect server {os.environ['PREFECT_API_URL']} does not answer: start it, or unset "
+                "PREFECT_API_URL for a temporary one."
             ) from error

@@ -6,7 +6,7 @@ import secrets
 import subprocess
 import sys
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -68,7 +68,7 @@ def find() -> Up | None:
     except (OSError, ValueError, KeyError):
         return None
     running = Up(port, folder)
-    return running if processes.find(folder, SERVER) and _answers(running) else None
+    return running if processes.find(folder, SERVER) and _answers(running.api) else None
 
 
 def up() -> Up:
@@ -143,20 +143,30 @@ def _start_server(folder: Path) -> Up:
     command = ("server", "start", "--host", "127.0.0.1", "--port", str(port))
     process = processes.start(folder, Program(SERVER, (sys.executable, "-m", "prefect", *command), env))
 
+    wait_until_it_answers(starting.api, lambda: processes.is_running(process), folder / "server.out")
+    return starting
+
+
+def wait_until_it_answers(api: str, is_running: Callable[[], bool], log: Path) -> None:
+    """Wait for a server that was just started.
+
+    Raises:
+        NotReadyError: it ended, or does not answer in time; names its log.
+    """
+
     def state() -> str:
-        if not processes.is_running(process):
-            raise NotReadyError(f"Prefect's server ended at once; see {folder / 'server.out'}.")
-        return "it answers" if _answers(starting) else "it does not answer yet"
+        if not is_running():
+            raise NotReadyError(f"Prefect's server ended at once; see {log}.")
+        return "it answers" if _answers(api) else "it does not answer yet"
 
     wait_until(
-        f"Prefect's server at {starting.ui}",
+        f"Prefect's server at {api}",
         state,
         lambda seen: seen == "it answers",
-        lambda seen: f"{seen}; its log is {folder / 'server.out'}",
+        lambda seen: f"{seen}; its log is {log}",
         timeout=START_TIMEOUT,
-        interval=0.2,
+        interval=0.1,
     )
-    return starting
 
 
 def _wait_for_worker(running: Up, process: psutil.Process) -> None:
@@ -215,11 +225,11 @@ def _register(running: Up) -> tuple[str, ...]:
     return tuple(done.stdout.split())
 
 
-def _answers(running: Up) -> bool:
+def _answers(api: str) -> bool:
     import httpx  # noqa: PLC0415  # only for this
 
     try:
-        return httpx.get(f"{running.api}/health", timeout=2, trust_env=False).status_code == httpx.codes.OK
+        return httpx.get(f"{api}/health", timeout=2, trust_env=False).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 
