@@ -235,7 +235,7 @@ def _answers(api: str) -> bool:
 
 
 def _running_flows(running: Up) -> list[str]:
-    query = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}}}
+    query = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}}
     try:
         return [run["name"] for run in _asked(running, "/flow_runs/filter", query)]
     except UnreachableError as error:

@@ -230,6 +230,16 @@ def test_commands_use_the_server_that_up_started(home: Home, api: Api) -> None:
     assert len(api.post("/flow_runs/filter", {"flow_runs": {"name": {"any_": ["plant-ash"]}}})) == 1
 
 
+def test_down_asks_before_it_stops_a_run_that_is_about_to_start(works: Works, api: Api) -> None:
+    flow = api.get("/flows/name/plant")["id"]
+    soon = api.post("/flow_runs/", {"flow_id": flow, "name": "soon", "state": {"type": "PENDING"}})
+
+    busy = works.home.morpheus("down")
+
+    assert (busy.code, "soon" in busy.sentence) == (5, True)
+    api.post(f"/flow_runs/{soon['id']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+
+
 def test_down_asks_before_it_stops_a_run_and_leaves_forests_alone(works: Works, api: Api) -> None:
     """The last test of all that need the server."""
     home, server = works.home, processes.find(works.folder, "server")
