@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from morpheus.cli import faults, show
+from morpheus.errors import NotReadyError
 from morpheus.forest import MAX_NODES, Size
 
 
@@ -113,7 +114,7 @@ def status(
     health = looking.watch(found) if watch else looking.examine(found)
     show.health(health, found.registry.url, json=output is Output.JSON)
     if not health.formation.formed:
-        raise typer.Exit(7)
+        raise NotReadyError(f"{found.forest.name} is not formed: {health.formation.reason}.")
 
 
 @app.command()

@@ -42,8 +42,7 @@ def judge(readings: Mapping[str, Reading]) -> Formation:
     view = _named(readings[name].meta, readings) if name else None
     states = {name: _state(name, reading, view) for name, reading in readings.items()}
     if view is None:
-        several = f"{' and '.join(leaders)} both lead, so one of them is wrong" if leaders else ""
-        return Formation(False, several or "no server leads the meta group yet", states)
+        return Formation(False, _leaderless(leaders, readings.values()), states)
     members = {view.leader, *(replica.name for replica in view.replicas)}
     expected = set(readings)
     if members != expected or view.size != len(expected):
@@ -66,6 +65,14 @@ def without_stores(verdict: Formation, gone: Sequence[str]) -> Formation:
     if not verdict.formed:
         reason = f"{verdict.reason}; {reason}"
     return replace(verdict, formed=False, reason=reason, states=states)
+
+
+def _leaderless(leaders: Sequence[str], readings: Iterable[Reading]) -> str:
+    if leaders:
+        return f"{' and '.join(leaders)} both lead, so one of them is wrong"
+    if not any(each.reachable for each in readings):
+        return "no server answers"
+    return "no server leads the meta group yet"
 
 
 def _named(view: MetaGroup | None, expected: Iterable[str]) -> MetaGroup | None:

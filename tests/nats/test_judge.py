@@ -44,7 +44,7 @@ def test_three_that_are_current_are_formed() -> None:
 
 
 UNFORMED = {
-    "nobody answers": (dict.fromkeys((A, B, C), AWAY), "no server leads"),
+    "nobody answers": (dict.fromkeys((A, B, C), AWAY), "no server answers"),
     "nobody leads": (with_(a=follows(A, "")), "no server leads"),
     "a dead leader is still named": (with_(a=AWAY), "no server leads"),
     "two lead": (with_(b=leads(B, replica(A), replica(C))), "both lead"),
