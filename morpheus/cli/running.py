@@ -20,6 +20,8 @@ from morpheus.plan import Step, Wanted, plan_plant, reserve
 if TYPE_CHECKING:
     from flows.plant import Planted
 
+ANSWER_TIMEOUT = 5.0  # seconds
+
 
 def plan(
     cloud: str, size: Size | None, nodes: int | None, name: str | None
@@ -80,14 +82,16 @@ def _prefect() -> Iterator[None]:
         os.environ.setdefault(f"PREFECT_LOGGING_{level}", "CRITICAL")  # our own log tells the story
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
-    what = "Starting a run on the Prefect server"
-    if not named and not running:
-        what = "Starting Prefect for this run (some seconds, the first time up to half a minute)"
+    what = "Starting Prefect for this run (some seconds, the first time up to half a minute)"
+    if api := running.api if running else os.environ.get("PREFECT_API_URL"):
+        what = f"Starting a run on the Prefect server {api}"
     with progress.shown(f"{what} ..."):
         own = None
-        if running:
+        if named:
+            _check_answers(os.environ["PREFECT_API_URL"])
+        elif running:
             os.environ.update(running.client_environment())
-        elif not named:
+        else:
             # Of its own: it goes with the command, and must not reach the database of the one that stays.
             own = temporary.start(config.data_dir() / "prefect-temporary")
             os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
@@ -104,7 +108,21 @@ def _prefect() -> Iterator[None]:
         except RuntimeError as error:
             if "reach API" not in str(error):
                 raise
-            raise UnreachableError(
-                f"The Prefect server {os.environ['PREFECT_API_URL']} does not answer: start it, or unset "
-                "PREFECT_API_URL for a temporary one."
-            ) from error
+            raise _unreachable(os.environ["PREFECT_API_URL"]) from error
+
+
+def _check_answers(api: str) -> None:
+    """Raise UnreachableError when *api* keeps silent; what else may be wrong with it Prefect finds out."""
+    import httpx  # noqa: PLC0415  # only for this
+
+    with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL):
+        try:
+            httpx.get(f"{api.rstrip('/')}/health", timeout=ANSWER_TIMEOUT)
+        except httpx.TimeoutException as error:
+            raise _unreachable(api) from error
+
+
+def _unreachable(api: str) -> UnreachableError:
+    return UnreachableError(
+        f"The Prefect server {api} does not answer: start it, or unset PREFECT_API_URL for a temporary one."
+    )

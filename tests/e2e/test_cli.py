@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -187,6 +188,7 @@ def test_a_killed_server_shows_in_status_at_once(home: Home) -> None:
 
     states = {node["name"]: node["state"] for node in seen.json["nodes"]}
     assert "unreachable" in states["elm-node-2"]
+    assert seen.sentence == f"morpheus: elm is not formed: {seen.json['reason']}."
     assert home.morpheus("plant", "local", "--name", "elm").code == 0
     assert home.morpheus("status", "elm").code == 0
 
@@ -372,4 +374,14 @@ def test_a_temporary_server_that_cannot_start_is_one_sentence_that_names_its_log
     log = database.with_name("server.out")
     assert (done.code, str(log) in done.sentence) == (7, True)
     assert "unable to open database file" in log.read_text()
+    assert alone.left("elm") == []
+
+
+def test_a_prefect_server_that_keeps_silent_is_not_waited_for(alone: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
+        done = alone.morpheus("plant", "local", "small", "--name", "elm", PREFECT_API_URL=api)
+
+    assert (done.code, f"{api} does not answer" in done.sentence) == (7, True)
+    assert api in done.err.splitlines()[0]
     assert alone.left("elm") == []
