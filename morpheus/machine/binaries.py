@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from morpheus.errors import InvalidInputError, MachineError, MissingPartError, UnreachableError
+from morpheus.errors import InvalidInputError, MachineError, MissingPartError
 from morpheus.files import replace_file
 
 log = logging.getLogger("morpheus.binaries")
@@ -164,9 +164,7 @@ def _get(address: str) -> bytes:
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
         raise InvalidInputError(f"{address!r} is no address to fetch from: {error}") from error
     except httpx.HTTPError as error:
-        raise UnreachableError(f"Cannot fetch {address}: {error or type(error).__name__}.") from error
-    if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-        raise UnreachableError(f"Cannot fetch {address}: the server answered {answer.status_code}.")
+        raise MissingPartError(f"Cannot fetch {address}: {error or type(error).__name__}.") from error
     if answer.status_code != httpx.codes.OK:
         raise MissingPartError(f"Cannot fetch {address}: the server answered {answer.status_code}.")
     return answer.content

@@ -123,7 +123,7 @@ def test_bad_input_is_one_sentence_and_a_code(
 @pytest.mark.parametrize(
     ("settings", "code", "sentence"),
     [
-        ("integration: {nats_version: 8.8.8, nats_releases_url: 'http://127.0.0.1:%d'}", 7, "Cannot fetch"),
+        ("integration: {nats_version: 8.8.8, nats_releases_url: 'http://127.0.0.1:%d'}", 8, "Cannot fetch"),
         ("integration: {nats_version: new}", 2, "no version of nats-server"),
         ("integration: {nimsforest_install: true}", 2, "nimsforest_download_url"),
         (

