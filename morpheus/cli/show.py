@@ -94,7 +94,7 @@ def forests(found: Sequence["Found"], registries: Sequence[str], *, json: bool) 
     if json:
         _json({"forests": [_forest(each.forest) for each in found], "registries": list(registries)})
         return
-    rows = [("FOREST", "PROVIDER", "SIZE", "NODES", "STATUS", "CREATED")]
+    rows = [("FOREST", "PROVIDER", "SIZE", "NODES", "STATUS", "CREATED (UTC)")]
     for each in found:
         forest = each.forest
         created = f"{forest.created_at:%Y-%m-%d %H:%M}" if forest.created_at else UNKNOWN

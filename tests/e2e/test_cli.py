@@ -41,6 +41,7 @@ def test_plant_list_status_teardown_for_people(home: Home) -> None:
     assert "elm stands: 1 node(s)" in planted.out
 
     listed = home.morpheus("list")
+    assert listed.out.split("\n")[1].endswith("CREATED (UTC)")
     assert listed.out.split("\n")[2].split()[:5] == ["elm", "local", "small", "1", "active"]
     assert str(home.data) in listed.out
     looked = home.morpheus("status", "elm")
