@@ -19,9 +19,9 @@ from flows._undo import give_back, sweep, undo
 from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud, Order
-from morpheus.errors import InvalidInputError, LeaseLostError, MachineError, PortTakenError
+from morpheus.errors import LeaseLostError, MachineError, PortTakenError
 from morpheus.forest import MAX_NODES, Forest, size_warning, wanted_nodes
-from morpheus.machine.binaries import nats_server, workload
+from morpheus.machine.binaries import find_programs
 from morpheus.names import name_from
 from morpheus.nats.access import Access
 from morpheus.plan import Verb, Wanted, activated, addressed, plan_plant, replaced, reserve, subjects
@@ -95,7 +95,9 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
         run,
     )
     site.check_unique(settings, wanted.name, known)
-    programs = find_programs(settings)
+    server, workload = find_programs(settings.integration, config.cache_dir())
+    log.info("nats-server %s from %s", server.version, server.origin)
+    program = str(workload.path) if workload else None
 
     claim = Claim(wanted.name, "plant", run)
     with take_lease(
@@ -106,7 +108,7 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
     ) as hold:
         try:
             access = site.access_folder().ensure(wanted.name)
-            ground = Ground(where, hold, access, *programs, run)
+            ground = Ground(where, hold, access, str(server.path), program, run)
             lost = raise_forest(ground, settings)
         except BaseException:
             settle()
@@ -116,19 +118,6 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
     if warning := size_warning(len(hold.forest.staying)):
         log.warning(warning)
     return Planted(hold.forest, time.monotonic() - started, lost)
-
-
-def find_programs(settings: config.Settings) -> tuple[str, str | None]:
-    """The paths of nats-server and of the workload, before anything is created."""
-    wanted, cache = settings.integration, config.cache_dir()
-    server = nats_server(wanted.nats_version, cache, wanted.nats_releases_url)
-    log.info("nats-server %s from %s", server.version, server.origin)
-    if not wanted.nimsforest_install:
-        return str(server.path), None
-    if not wanted.nimsforest_download_url:
-        raise InvalidInputError("integration.nimsforest_install needs integration.nimsforest_download_url.")
-    program = workload(wanted.nimsforest_download_url, wanted.nimsforest_checksum, cache)
-    return str(server.path), str(program.path)
 
 
 def raise_forest(ground: Ground, settings: config.Settings) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ morpheus.yaml is looked for in ``.``, ``~/.config/morpheus/`` and ``/etc/morpheu
 counts alone. ``MORPHEUS_CONFIG`` names another one, ``MORPHEUS_DATA_DIR`` the folder for local data.
 """
 
+import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,14 +140,12 @@ def config_path(environment: Mapping[str, str] = os.environ) -> Path | None:
     """
     if named := environment.get("MORPHEUS_CONFIG"):
         path = Path(named).expanduser()
-        if not path.is_file():
+        if not path.exists():
             raise InvalidInputError(f"MORPHEUS_CONFIG names {path}, which is not there.")
         return path
     home = os.path.expanduser(environment.get("XDG_CONFIG_HOME") or "~/.config")  # noqa: PTH111  # never raises
     folders = (Path(), Path(home, "morpheus"), Path("/etc/morpheus"))
-    return next(
-        (folder / "morpheus.yaml" for folder in folders if (folder / "morpheus.yaml").is_file()), None
-    )
+    return next((folder / "morpheus.yaml" for folder in folders if (folder / "morpheus.yaml").exists()), None)
 
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -164,9 +163,30 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise InvalidInputError(f"{path}: {key or 'the file'}: {first['msg']}.") from error
+        raise InvalidInputError(f"{path}: {_explained(error)}") from error
+
+
+def _explained(error: ValidationError) -> str:
+    """What is wrong first, and what it should be."""
+    first = error.errors()[0]
+    *above, last = first["loc"] or ("the file",)
+    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] == "extra_forbidden":
+        known = list(_part(above).model_fields)
+        near = difflib.get_close_matches(str(last), known, n=1)
+        meant = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
+        return f"{key} is no setting: {meant}"
+    if first["type"] == "string_type" and isinstance(first["input"], int | float):
+        return f"{key}: {first['input']} is read as a number; put it in quotes."
+    return f"{key}: {first['msg']}."
+
+
+def _part(keys: Sequence[str | int]) -> type[BaseModel]:
+    """The part of the settings that stands below *keys*."""
+    part: Any = Settings
+    for key in keys:
+        part = part.model_fields[str(key)].annotation
+    return part if isinstance(part, type) and issubclass(part, BaseModel) else Settings
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The commands. What they show is in show.py, how they run flows in running.py, up and down in server.py."""
 
 import signal
-import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -111,8 +110,11 @@ def status(
     from morpheus.cli import looking  # noqa: PLC0415  # for a fast --help
 
     found = looking.the_forest(name)
-    health = looking.watch(found) if watch else looking.examine(found)
-    show.health(health, found.registry.url, json=output is Output.JSON)
+    if watch:
+        health = show.watched(looking.looks(found), found.registry.url, json=output is Output.JSON)
+    else:
+        health = looking.examine(found)
+        show.health(health, found.registry.url, json=output is Output.JSON)
     if not health.formation.formed:
         raise NotReadyError(f"{found.forest.name} is not formed: {health.formation.reason}.")
 
@@ -181,4 +183,7 @@ def version(*, output: OutputOption = Output.TEXT) -> None:
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, faults.terminate)
-    sys.exit(app())
+    try:
+        app()
+    finally:
+        faults.flush()

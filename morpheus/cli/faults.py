@@ -1,7 +1,9 @@
 """From errors to one clear sentence and an exit code; never a traceback for a mistake of user or world."""
 
 import contextlib
+import errno
 import os
+import signal
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -16,6 +18,13 @@ from morpheus.errors import MorpheusError
 INTERNAL = 70
 INTERRUPTED = 130
 TERMINATED = 143
+
+
+SENTENCES = {
+    INTERRUPTED: "Interrupted. What was begun is undone or recorded: see morpheus list.",
+    TERMINATED: "Terminated. What was begun is undone or recorded: see morpheus list.",
+}
+OUTPUT_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class TerminatedError(BaseException):
@@ -37,17 +46,20 @@ class Commands(TyperGroup):
             _say(str(error))
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            _say("Interrupted. What was begun is undone or recorded: see morpheus list.")
-            raise typer.Exit(INTERRUPTED) from error
+            raise _ended(INTERRUPTED) from error
         except TerminatedError as error:
-            _say("Terminated. What was begun is undone or recorded: see morpheus list.")
-            raise typer.Exit(TERMINATED) from error
+            raise _ended(TERMINATED) from error
         except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
-            raise typer.Exit(1) from error
+            _nobody_reads()
+            raise typer.Exit(0) from error  # as much was written as anybody wanted to read
         except Exception as error:
             if type(error).__module__.startswith(("typer", "click")):
                 raise
+            if code := _signalled(error):  # a second signal hit what cleaned up after the first
+                raise _ended(code) from error
+            if isinstance(error, OSError) and error.errno in OUTPUT_FAULTS:
+                _say(f"The output cannot be written: {error.strerror}.")
+                raise typer.Exit(1) from error
             where = _write_down(error)
             _say(
                 f"This is a fault of Morpheus ({type(error).__name__}: {error}); the details are in {where}."
@@ -58,6 +70,41 @@ class Commands(TyperGroup):
 def _say(sentence: str) -> None:
     lines = map(printable, f"morpheus: {sentence}".split("\n"))
     print(*lines, sep="\n", file=sys.stderr)
+
+
+def _ended(code: int) -> typer.Exit:
+    """Say that a signal ended the command; more of them change nothing any more."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    _say(SENTENCES[code])
+    return typer.Exit(code)
+
+
+def flush() -> None:
+    """Write out what was printed, as long as somebody can be told when that fails."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _nobody_reads()
+    except OSError as error:
+        _nobody_reads()
+        _say(f"The output cannot be written: {error.strerror}.")
+        sys.exit(1)
+
+
+def _nobody_reads() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _signalled(error: BaseException | None) -> int:
+    """The code to end with when *error* came out of the handling of a signal; 0 when it did not."""
+    while error:
+        if isinstance(error, KeyboardInterrupt):
+            return INTERRUPTED
+        if isinstance(error, TerminatedError) or type(error).__name__ == "TerminationSignal":  # Prefect's own
+            return TERMINATED
+        error = error.__cause__ or error.__context__
+    return 0
 
 
 def _write_down(error: Exception) -> str:

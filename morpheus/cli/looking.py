@@ -1,10 +1,12 @@
 """Reading commands: find the forest that is meant, look at it, connect to it. No Prefect here."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import morpheus
@@ -18,6 +20,7 @@ from morpheus.site import Found
 from morpheus.watch import Health
 
 WATCH_EVERY = 2.0  # seconds
+BY_US = ", by Morpheus"  # how the description of a context of ours ends
 
 
 def the_forest(name: str | None) -> Found:
@@ -50,21 +53,12 @@ def examine(found: Found) -> Health:
     return watch.examine(found.forest, site.local_cloud())
 
 
-def watch(found: Found) -> Health:
-    """Show the forest again and again until Ctrl-C; return what was seen last."""
-    from rich.live import Live  # noqa: PLC0415  # only for this
-
-    from morpheus.cli import show  # noqa: PLC0415  # only for this
-
-    health = examine(found)
-    try:
-        with Live(show.health_screen(health, found.registry.url), auto_refresh=False) as live:
-            while True:
-                live.update(show.health_screen(health, found.registry.url), refresh=True)
-                time.sleep(WATCH_EVERY)
-                health = examine(the_forest(found.forest.name))
-    except KeyboardInterrupt:
-        return health
+def looks(found: Found) -> Iterator[Health]:
+    """Look at the forest again and again."""
+    while True:
+        yield examine(found)
+        time.sleep(WATCH_EVERY)
+        found = the_forest(found.forest.name)
 
 
 def connect(found: Found, *, system: bool) -> tuple[str, Path, dict[str, str]]:
@@ -78,15 +72,27 @@ def connect(found: Found, *, system: bool) -> tuple[str, Path, dict[str, str]]:
     urls = ",".join(client_url(node) for node in forest.staying if node.ip)
     seed = str(folder.seed_file(forest.name, system=system))
     name = f"{forest.name}-system" if system else forest.name
-    description = f"{forest.name}, {'system' if system else 'application'} account, by Morpheus"
+    description = f"{forest.name}, {'system' if system else 'application'} account{BY_US}"
     context = {"description": description, "url": urls, "nkey": seed}
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    path = home / "nats" / "context" / f"{name}.json"
+    path = _context(name)
     try:
         replace_file(path, json.dumps(context, indent=2).encode())
     except OSError as error:
         raise MachineError(f"Cannot write {path}: {error.strerror or error}.") from error
     return name, path, {"NATS_URL": urls} | ({"NATS_NKEY": seed} if system else {})
+
+
+def forget_contexts(forest: str) -> None:
+    """Remove the contexts that :func:`connect` wrote for *forest*; those of others with its name stay."""
+    for name in (forest, f"{forest}-system"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if json.loads(_context(name).read_text())["description"].endswith(BY_US):
+                _context(name).unlink()
+
+
+def _context(name: str) -> Path:
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return home / "nats" / "context" / f"{name}.json"
 
 
 def versions() -> dict[str, str]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from morpheus import settings as config
 from morpheus import site, watch
 from morpheus.cli import progress, server, temporary
-from morpheus.cli.looking import the_forest
+from morpheus.cli.looking import forget_contexts, the_forest
 from morpheus.errors import ForestNotFoundError, UnreachableError
 from morpheus.forest import Forest, Size, check_name, wanted_nodes
+from morpheus.machine.binaries import find_programs
 from morpheus.plan import Step, Wanted, plan_plant, reserve
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def plan(
         "a-new-forest" if name is None else name, wanted_nodes(size, nodes), where.provider, where.location
     )
     site.check_unique(settings, wanted.name, registry)
+    with progress.shown("Looking for the programs ..."):
+        find_programs(settings.integration, config.cache_dir())
     document = registry.read()
     forest = reserve(document.forests.get(wanted.name), wanted, registry.now())
     return forest, plan_plant(forest, watch.look(where, document.registry_id or "", forest.name))
@@ -70,7 +73,9 @@ def teardown(name: str) -> tuple[str, ...]:
     with _prefect():
         from flows.teardown import teardown as flow  # noqa: PLC0415  # Prefect takes its settings at import
 
-        return flow(name=name)
+        removed = flow(name=name)
+    forget_contexts(name)
+    return removed
 
 
 @contextlib.contextmanager

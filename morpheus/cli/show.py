@@ -5,7 +5,7 @@ import json as jsonlib
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,36 @@ def health(health: "Health", registry: str, *, json: bool) -> None:
         _json(_health(health, registry))
     else:
         print(health_screen(health, registry))
+
+
+def watched(looks: Iterable["Health"], registry: str, *, json: bool) -> "Health":
+    """Show one look after the other until Ctrl-C, and return the last.
+
+    On a terminal each takes the place of the one before; elsewhere they follow each other, JSON one a line.
+    """
+    seen = None
+    with contextlib.suppress(KeyboardInterrupt), _screen(json=json) as draw:
+        for seen in looks:
+            if json:
+                print(jsonlib.dumps(_health(seen, registry)), flush=True)
+            else:
+                draw(health_screen(seen, registry))
+    if seen is None:
+        raise KeyboardInterrupt
+    return seen
+
+
+@contextlib.contextmanager
+def _screen(*, json: bool) -> Iterator[Callable[[str], None]]:
+    """What draws a screen: over the one before on a terminal, below it elsewhere."""
+    if json or not sys.stdout.isatty():
+        yield lambda text: print(text, flush=True)
+        return
+    from rich.live import Live  # noqa: PLC0415  # only for this
+    from rich.text import Text  # noqa: PLC0415  # only for this
+
+    with Live(auto_refresh=False) as live:
+        yield lambda text: live.update(Text(text, no_wrap=True), refresh=True)
 
 
 def _health(health: "Health", registry: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from morpheus.errors import InvalidInputError, MachineError, MissingPartError
 from morpheus.files import replace_file
+from morpheus.settings import IntegrationSettings
 
 log = logging.getLogger("morpheus.binaries")
 
@@ -184,3 +185,13 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise MachineError(f"Cannot read {path}: {error.strerror or error}.") from error
+
+
+def find_programs(wanted: IntegrationSettings, cache: Path) -> tuple[Binary, Binary | None]:
+    """nats-server and the workload, if one is wanted; fetched when they are not here yet."""
+    server = nats_server(wanted.nats_version, cache, wanted.nats_releases_url)
+    if not wanted.nimsforest_install:
+        return server, None
+    if not wanted.nimsforest_download_url:
+        raise InvalidInputError("integration.nimsforest_install needs integration.nimsforest_download_url.")
+    return server, workload(wanted.nimsforest_download_url, wanted.nimsforest_checksum, cache)

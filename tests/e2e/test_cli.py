@@ -1,5 +1,6 @@
 """The command line as people and scripts see it: sentences, exit codes, JSON; what is left after a signal."""
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 from morpheus.errors import NotReadyError
 from morpheus.machine import NATS, processes
 from morpheus.wait import wait_until
-from tests.e2e.conftest import NEVER_READY, Done, Home, Works, ended, free_port
+from tests.e2e.conftest import NEVER_READY, Done, Home, Works, ended, free_port, started
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -177,6 +178,49 @@ def test_a_registry_that_cannot_be_trusted_stops_everything(
     assert list(home.data.glob("forests/*/*")) == []
 
 
+def test_what_cannot_work_is_said_before_anything_starts(home: Home) -> None:
+    home.settings("integration: {nimsforest_install: true, nimsforest_download_url: /nowhere/forest}")
+
+    for more in ((), ("--dry-run",)):
+        done = home.morpheus("plant", "local", "small", *more)
+        assert (done.code, "/nowhere/forest" in done.sentence) == (8, True)
+        assert "Prefect" not in done.err
+
+
+def test_watching_writes_one_look_a_line_for_scripts(grown: Home) -> None:
+    watching = grown.start("status", "oak", "--watch", "--output", "json")
+    assert watching.stdout is not None
+    looks = [json.loads(watching.stdout.readline()) for _ in range(2)]
+    watching.send_signal(signal.SIGINT)
+
+    assert [look["current"] for look in looks] == [3, 3]
+    assert ended(watching).code == 0
+
+
+def test_contexts_of_ours_go_with_their_forest(home: Home) -> None:
+    folder = home.path / "contexts" / "nats" / "context"
+    config = {"XDG_CONFIG_HOME": str(home.path / "contexts")}
+    assert home.morpheus("plant", "local", "small", "--name", "elm").code == 0
+    assert home.morpheus("connect", "elm", **config).code == 0
+    (folder / "elm-system.json").write_text('{"description": "somebody else\'s"}')
+
+    assert home.morpheus("teardown", "elm", "--yes", **config).code == 0
+
+    assert [path.name for path in folder.iterdir()] == ["elm-system.json"]
+
+
+@pytest.mark.parametrize(("reader", "code"), [("head -c 1 >/dev/null", 0), ("cat >/dev/full", 1)])
+def test_output_that_nobody_takes_is_no_fault_of_morpheus(grown: Home, reader: str, code: int) -> None:
+    program = Path(sys.executable).with_name("morpheus")
+    pipe = f"{program} list | {reader}" if code == 0 else f"{program} list >/dev/full"
+    shell = ["bash", "-c", f"set -o pipefail; {pipe}"]
+
+    done = ended(started(shell, grown.environment, grown.path))
+
+    assert (done.code, done.out) == (code, "")
+    assert len(done.err.splitlines()) == code
+
+
 def test_a_killed_server_shows_in_status_at_once(home: Home) -> None:
     assert home.morpheus("plant", "local", "medium", "--name", "elm").code == 0
     server = processes.find(home.data / "forests/elm/elm-node-2", NATS)
@@ -224,7 +268,7 @@ def test_reading_never_imports_prefect(grown: Home, command: list[str]) -> None:
 def begun(home: Home, plant: "subprocess.Popen[str]") -> None:
     """Wait for the first line, which says that Prefect is about to start."""
     assert plant.stderr is not None
-    assert "Start" in plant.stderr.readline()
+    assert any(line.startswith("Starting ") for line in iter(plant.stderr.readline, ""))
 
 
 def creating(home: Home, plant: "subprocess.Popen[str]") -> None:
@@ -258,6 +302,26 @@ def test_a_signal_leaves_nothing_behind(
         "morpheus: Interrupted." if number == signal.SIGINT else "morpheus: Terminated."
     )
     assert done.err.count("morpheus: ") == 1
+    assert home.left("elm") == []
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_while_the_first_is_obeyed_is_no_fault_of_morpheus(
+    home: Home, second: signal.Signals
+) -> None:
+    home.settings(NEVER_READY)
+    plant = home.start("plant", "local", "medium", "--name", "elm")
+    verifying(home, plant)
+
+    plant.send_signal(signal.SIGINT)
+    while plant.poll() is None:  # one for every moment of the cleaning up
+        plant.send_signal(second)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            plant.wait(timeout=0.15)
+    done = ended(plant)
+
+    assert done.code in {130, 143}, done.err
+    assert home.morpheus("teardown", "elm", "--yes").code in {0, 3}
     assert home.left("elm") == []
 
 

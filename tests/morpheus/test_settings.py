@@ -112,19 +112,44 @@ def test_values_of_every_part_are_read() -> None:
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("grwoth: {}", "grwoth"),
-        ("growth: {max_node: 3}", "growth.max_node"),
-        ("machine: {hetzner: {server: cx23}}", "machine.hetzner.server"),
         ("growth: {max_nodes: many}", "growth.max_nodes"),
         ("growth: {threshold_cpu: 101}", "growth.threshold_cpu"),
         ("provisioning: {readiness_interval: 0}", "provisioning.readiness_interval"),
         ("registry: {type: ftp}", "registry.type"),
         ("growth: 5", "growth"),
-        ("7: 8", "7"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_file(text: str, key: str) -> None:
     assert fault(text).startswith(f"morpheus.yaml: {key}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("grwoth: {}", "grwoth is no setting: did you mean growth?"),
+        ("growth: {max_node: 3}", "growth.max_node is no setting: did you mean max_nodes?"),
+        (
+            "machine: {hetzner: {server: cx23}}",
+            "machine.hetzner.server is no setting: did you mean server_type?",
+        ),
+        ("dns: {zone: x}", "dns.zone is no setting: known are provider, domain, ttl."),
+        ("dnss: {}", "dnss is no setting: did you mean dns?"),
+        ("7: 8", "7: "),
+        ("integration: {nats_version: 2.15}", "integration.nats_version: 2.15 is read as a number; "),
+    ],
+)
+def test_what_was_meant_is_said(text: str, sentence: str) -> None:
+    assert fault(text).startswith(f"morpheus.yaml: {sentence}")
+
+
+def test_a_folder_in_the_place_of_the_file_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "morpheus.yaml").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(InvalidInputError, match=r"morpheus\.yaml cannot be read"):
+        load({})
 
 
 # Variables

@@ -59,7 +59,7 @@ def test_tables_and_trees_look_as_ever(capsys: pytest.CaptureFixture[str]) -> No
 
     assert capsys.readouterr().out.splitlines() == [
         "",
-        "  FOREST   PROVIDER  SIZE  NODES  STATUS  CREATED",
+        "  FOREST   PROVIDER  SIZE  NODES  STATUS  CREATED (UTC)",
         "  ärger-🌲  -         -     0      active  -",
         "",
         "Registry: memory:///x",
