@@ -448,5 +448,5 @@ def test_a_prefect_server_that_keeps_silent_is_not_waited_for(alone: Home) -> No
         done = alone.morpheus("plant", "local", "small", "--name", "elm", PREFECT_API_URL=api)
 
     assert (done.code, f"{api} does not answer" in done.sentence) == (7, True)
-    assert api in done.err.splitlines()[0]
+    assert any(api in line for line in done.err.splitlines()[:-1])
     assert alone.left("elm") == []
