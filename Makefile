@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup forest test test-long test-hosts check bench lock
+.PHONY: help setup forest test test-long test-servers test-hosts check bench lock
 SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 FOREST ?= demo
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## Prepare .venv: everything pinned, nothing outside this folder
 
@@ -25,10 +25,14 @@ forest: $(READY)  ## Plant a three-node forest on this machine and show it (FORE
 	@$(VENV)/bin/morpheus plant local medium --name $(FOREST)
 
 test: $(READY)  ## Run the tests that need pip packages alone (under five minutes)
-	@$(PY) -m pytest -m "not root and not long"
+	@$(PY) -m pytest -m "not root and not long and not servers"
 
 test-long: $(READY)  ## Run the tests of whole programs: command line, Prefect server and worker
 	@$(PY) -m pytest -m long
+
+test-servers: $(READY)  ## Run the tests of the registry on Apache (Debian: apache2, apache2-utils)
+	@test -x /usr/sbin/apache2 && command -v htpasswd >/dev/null || { echo "make test-servers needs Apache 2.4; on Debian: apt install apache2 apache2-utils"; exit 1; }
+	@$(PY) -m pytest -m servers
 
 test-hosts: $(READY)  ## Run the tests that need root on Linux
 	@test "$$(id -u)" = 0 || { echo "make test-hosts needs root: it mounts small file systems"; exit 1; }

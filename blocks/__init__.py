@@ -5,6 +5,20 @@ as ``<type>/<name>``. Objects with secrets never travel as flow parameters; slug
 """
 
 from blocks.clouds import CloudBlock, open_cloud
-from blocks.registries import LocalRegistry, RegistryBlock, open_registry
+from blocks.registries import (
+    LocalRegistry,
+    RegistryBlock,
+    S3Registry,
+    StorageBoxRegistry,
+    open_registry,
+)
 
-__all__ = ["CloudBlock", "LocalRegistry", "RegistryBlock", "open_cloud", "open_registry"]
+__all__ = [
+    "CloudBlock",
+    "LocalRegistry",
+    "RegistryBlock",
+    "S3Registry",
+    "StorageBoxRegistry",
+    "open_cloud",
+    "open_registry",
+]

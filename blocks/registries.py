@@ -2,15 +2,17 @@
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl
+from pydantic import Field, HttpUrl, SecretStr
 
 from blocks._load import load_block
 from morpheus import settings, site
 from morpheus.errors import InvalidInputError
 from morpheus.registry import Registry
 from morpheus.registry.local import LocalStore
+from morpheus.settings import RegistrySettings
 
 
 class RegistryBlock(Block):
@@ -42,6 +44,61 @@ class LocalRegistry(RegistryBlock):
 
     def connect(self) -> Registry:
         return Registry(LocalStore(self.path.expanduser().absolute()))
+
+
+class _RemoteRegistry(RegistryBlock):
+    """A registry that every device reaches."""
+
+    _block_type_slug = "remote-registry"
+
+    url: str = Field(description="The document (ends in .json), or its folder (ends in /).")
+    username: str | None = Field(default=None, description="User of the store; for S3 the access key's id.")
+    password: SecretStr | None = Field(default=None, description="Password; for S3 the secret key.")
+
+    @property
+    def _settings(self) -> RegistrySettings:
+        return RegistrySettings.model_validate(
+            {"type": self._type, "url": self.url, "username": self.username, "password": self.password}
+        )
+
+    _type: ClassVar[str]
+
+    def connect(self) -> Registry:
+        return Registry(site.open_store(self._settings))
+
+
+class StorageBoxRegistry(_RemoteRegistry):
+    """A registry on a WebDAV server such as a Hetzner Storage Box.
+
+    Example:
+        ```python
+        from blocks import StorageBoxRegistry
+        registry = StorageBoxRegistry.load("BLOCK_NAME")
+        ```
+    """
+
+    _block_type_name = "Storage Box Registry"
+    _block_type_slug = "storagebox-registry"
+    _description = "A Morpheus registry on a WebDAV server such as a Hetzner Storage Box."
+    _documentation_url = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
+    _type = "storagebox"
+
+
+class S3Registry(_RemoteRegistry):
+    """A registry in an S3 bucket.
+
+    Example:
+        ```python
+        from blocks import S3Registry
+        registry = S3Registry.load("BLOCK_NAME")
+        ```
+    """
+
+    _block_type_name = "S3 Registry"
+    _block_type_slug = "s3-registry"
+    _description = "A Morpheus registry in an S3 bucket."
+    _documentation_url = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
+    _type = "s3"
 
 
 def open_registry(slug: str, provider: str) -> Registry:

@@ -17,7 +17,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from blocks import LocalRegistry
+from blocks import LocalRegistry, S3Registry, StorageBoxRegistry
 
 POOL = "morpheus"
 ZOMBIES = "morpheus: runs whose process is gone have crashed"
@@ -82,7 +82,8 @@ def deploy() -> None:
 
 def register() -> None:
     ensure_pool()
-    LocalRegistry.register_type_and_schema()
+    for block in (LocalRegistry, StorageBoxRegistry, S3Registry):
+        block.register_type_and_schema()
     ensure_automation()
     deploy()
     print(*names(), sep="\n")

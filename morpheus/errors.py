@@ -15,6 +15,7 @@ MorpheusError
         RefusedError            possible, but it would lose something
         RegistryBrokenError     the registry cannot be read, or must not be trusted
             RegistryNewerError  a newer Morpheus wrote it
+            RegistryMovedError  it was moved to another store
         NotReadyError           a wait reached its bound
         MissingPartError        a program, provider or file that is needed is not there
         MachineError            this machine or one of the nodes could not do what was asked
@@ -103,6 +104,10 @@ class RegistryBrokenError(StopError):
 
 class RegistryNewerError(RegistryBrokenError):
     """The registry is in a format that only a newer Morpheus reads; it is not broken, nothing is put back."""
+
+
+class RegistryMovedError(RegistryBrokenError):
+    """The registry was moved to another store, and nobody may use this one any more."""
 
 
 class NotReadyError(StopError):

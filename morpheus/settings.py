@@ -9,10 +9,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from morpheus.errors import InvalidInputError
 
@@ -32,8 +32,16 @@ class RegistrySettings(_Part):
         None, description="Kind of store; left out, only the forests of this machine are known."
     )
     url: str | None = Field(None, description="The document, its directory (ends in /) or a bare host.")
-    username: str | None = Field(None, description="User of the store.")
-    password: SecretStr | None = Field(None, description="Password of the store.")
+    username: str | None = Field(None, description="User of the store; for S3 the id of the access key.")
+    password: SecretStr | None = Field(None, description="Password of the store; for S3 the secret key.")
+
+    @model_validator(mode="after")
+    def _has_what_its_type_needs(self) -> Self:
+        if self.type in {"storagebox", "s3"} and not self.url:
+            raise ValueError(f"type {self.type} needs a url")
+        if self.type in {"local", "none"} and self.url:
+            raise ValueError(f"type {self.type} has no url: it is a file in the data folder")
+        return self
 
 
 class HetznerSettings(_Part):

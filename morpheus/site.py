@@ -4,17 +4,20 @@ The one place that turns settings into stores and clouds; flows reach it through
 directly. Forests of this machine live in a registry of their own (``local.json``), always.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from morpheus import settings as config
 from morpheus.cloud import Cloud
-from morpheus.errors import InvalidInputError, MissingPartError, RefusedError
+from morpheus.errors import InvalidInputError, MissingPartError, RefusedError, TransientError
 from morpheus.forest import Forest
-from morpheus.registry import Registry
+from morpheus.registry import Registry, Store
 from morpheus.registry.local import LocalStore
-from morpheus.settings import Settings
+from morpheus.settings import RegistrySettings, Settings
+
+log = logging.getLogger("morpheus.site")
 
 if TYPE_CHECKING:
     from morpheus.cloud.local import LocalCloud
@@ -60,20 +63,29 @@ def configured_cloud(settings: Settings) -> Cloud:
     )
 
 
-def shared_registry(settings: Settings) -> Registry | None:
-    """The registry that other devices share; None when none is configured.
+def open_store(registry: RegistrySettings, name: str | None = None) -> Store:
+    """The store of the shared registry, or of the document *name* beside it.
 
     Raises:
-        MissingPartError: the configured type of store is not built in yet.
+        InvalidInputError: its address cannot be, or no registry is configured.
     """
-    kind = settings.registry.type
-    if kind is None:
-        return None
-    if kind in ("local", "none"):
-        return Registry(LocalStore(config.data_dir() / "registry.json"))
-    raise MissingPartError(
-        f"registry.type: {kind} is not built in yet; use local, or leave it out, in {config.config_path()}."
-    )
+    if registry.type is None:
+        raise InvalidInputError("No registry is configured: set registry.type in morpheus.yaml.")
+    password = registry.password.get_secret_value() if registry.password else None
+    if registry.type == "storagebox":
+        from morpheus.registry.webdav import WebDavStore, document_url  # noqa: PLC0415  # imports httpx
+
+        return WebDavStore(document_url(registry.url or ""), registry.username, password, name)
+    if registry.type == "s3":
+        from morpheus.registry import s3  # noqa: PLC0415  # imports obstore
+
+        return s3.S3Store(s3.document_url(registry.url or ""), registry.username, password, name)
+    return LocalStore(config.data_dir() / f"{name or 'registry'}.json")
+
+
+def shared_registry(settings: Settings) -> Registry | None:
+    """The registry that other devices share; None when none is configured."""
+    return Registry(open_store(settings.registry)) if settings.registry.type else None
 
 
 def require_shared(settings: Settings) -> Registry:
@@ -85,6 +97,8 @@ def require_shared(settings: Settings) -> Registry:
     shared = shared_registry(settings)
     if shared is None:
         raise InvalidInputError("No registry is configured: set registry.type in morpheus.yaml.")
+    if settings.registry.type == "none":
+        log.warning("registry.type is none: what is planted is known to this device only, in %s", shared.url)
     return shared
 
 
@@ -103,9 +117,17 @@ def find(settings: Settings, name: str) -> Found | None:
 
 
 def check_unique(settings: Settings, name: str, home: Registry) -> None:
-    """Raise RefusedError when another registry than *home* records a forest *name*."""
+    """Raise RefusedError when another registry than *home* records a forest *name*.
+
+    One that gives no answer keeps nobody from planting on this machine.
+    """
     for registry in registries(settings):
-        if registry.url != home.url and registry.find(name):
+        try:
+            taken = registry.url != home.url and registry.find(name)
+        except TransientError as error:
+            log.warning("whether %s is a forest there already is not known: %s", name, error)
+            continue
+        if taken:
             raise RefusedError(f"{name} is a forest recorded in {registry.url} already: choose another name.")
 
 

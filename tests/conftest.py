@@ -3,12 +3,16 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from tests.servers.s3 import S3, seaweed
+
 HOME = pytest.StashKey[str]()
+pytest_plugins = ["tests.servers.fixtures"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,3 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[HOME], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """SeaweedFS, for whoever asks; each test takes a key of its own in it."""
+    with seaweed(tmp_path_factory.mktemp("s3") / "weed") as server:
+        yield server

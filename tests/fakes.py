@@ -1,8 +1,10 @@
 """Stand-ins that obey the same contracts as the real things: tests/contracts holds them to it."""
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
 from morpheus.errors import RegistryConflictError
@@ -29,7 +31,7 @@ class MemoryStore:
         with self._lock:
             return Snapshot(self._text, self._version, self.clock())
 
-    def write(self, text: str, expected: str | None, *, backup: bool) -> str:
+    def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
         with self._lock:
             if self._version != expected:
                 raise RegistryConflictError(f"Another writer changed {self.url} at the same time.")
@@ -39,6 +41,15 @@ class MemoryStore:
                 del self._backups[KEPT_BACKUPS:]
             self._text, self._version = text, str(next(self._versions))
             return self._version
+
+    def turn(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def beside(self) -> Sequence[str]:
+        return []
+
+    def foreign(self) -> str | None:
+        return None
 
     def backups(self) -> Sequence[Backup]:
         with self._lock:

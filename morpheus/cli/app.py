@@ -41,6 +41,10 @@ app = typer.Typer(
 )
 plant_app = typer.Typer(no_args_is_help=True, help="Plant a forest, or heal one that lost something.")
 app.add_typer(plant_app, name="plant")
+registry_app = typer.Typer(no_args_is_help=True, help="Look after the registry itself.")
+app.add_typer(registry_app, name="registry")
+LocalOption = Annotated[bool, typer.Option("--local", help="The registry of this machine's own forests.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Also when something would be forgotten.")]
 
 
 @plant_app.command("local")
@@ -146,6 +150,100 @@ def teardown(
     if not yes:
         show.ask_for_name(chosen, nodes)
     show.torn_down(chosen, running.teardown(chosen), json=output is Output.JSON)
+
+
+@app.command()
+def unlock(
+    name: Annotated[str, typer.Argument(help="The forest.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Also while its holder may live.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Free a forest whose holder is gone; who lives after all stops before its next step."""
+    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
+
+    show.sentence(keeping.unlock(name, force=force), json=output is Output.JSON)
+
+
+@registry_app.command("show")
+def registry_show(
+    *,
+    local: LocalOption = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="What another program wrote where ours is published.")
+    ] = False,
+) -> None:
+    """Print the document."""
+    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
+
+    show.document(keeping.show(local=local, published=published))
+
+
+@registry_app.command("check")
+def registry_check(*, local: LocalOption = False, output: OutputOption = Output.TEXT) -> None:
+    """Read all there is of the registry and say what is wrong; exit code 6 when something is."""
+    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
+    from morpheus.registry import care  # noqa: PLC0415  # for a fast --help
+
+    report = care.check(keeping.store(local=local))
+    show.report(report, json=output is Output.JSON)
+    if report.faults:
+        raise typer.Exit(6)
+
+
+@registry_app.command("backups")
+def registry_backups(*, local: LocalOption = False, output: OutputOption = Output.TEXT) -> None:
+    """List the backups, newest first."""
+    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
+    from morpheus.registry import care  # noqa: PLC0415  # for a fast --help
+
+    show.backups(care.backups(keeping.store(local=local)), json=output is Output.JSON)
+
+
+@registry_app.command("restore")
+def registry_restore(
+    number: Annotated[
+        int | None,
+        typer.Argument(help="The backup, 1 is the newest; left out: ours, over another program's."),
+    ] = None,
+    *,
+    local: LocalOption = False,
+    force: ForceOption = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Put a backup back as a new revision, without leases."""
+    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
+    from morpheus.registry import care  # noqa: PLC0415  # for a fast --help
+
+    store = keeping.store(local=local)
+    restored = care.restore(store, number, force=force)
+    show.replaced(store.url, restored, json=output is Output.JSON)
+
+
+@registry_app.command("adopt")
+def registry_adopt(*, force: ForceOption = False, output: OutputOption = Output.TEXT) -> None:
+    """Take over what another program wrote where the registry is published."""
+    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
+    from morpheus.registry import care  # noqa: PLC0415  # for a fast --help
+
+    store = keeping.store(local=False)
+    show.replaced(store.url, care.adopt(store, force=force), json=output is Output.JSON)
+
+
+@registry_app.command("migrate")
+def registry_migrate(
+    to: Annotated[str, typer.Option("--to", help="URL of the new place, or a file that ends in .json.")],
+    kind: Annotated[
+        str | None, typer.Option("--type", help="storagebox, s3 or local; told by the URL when left out.")
+    ] = None,
+    username: Annotated[str | None, typer.Option("--username", help="User of the new place.")] = None,
+    *,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Move the registry to another store; the old one then names the new one, and refuses every writer."""
+    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
+
+    show.moved(*keeping.migrate(to, kind, username), json=output is Output.JSON)
 
 
 @app.command()

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from flows.plant import Planted
     from morpheus.cli.server import Up
     from morpheus.plan import Step
+    from morpheus.registry.care import Kept, Report
+    from morpheus.registry.document import Document
     from morpheus.site import Found
     from morpheus.watch import Health, NodeHealth
 
@@ -306,3 +309,79 @@ def versions(found: Mapping[str, str], *, json: bool) -> None:
         _json(dict(found))
         return
     _print(*(f"{name} {version}" for name, version in found.items()))
+
+
+def sentence(text: str, *, json: bool) -> None:
+    """What was done."""
+    if json:
+        _json({"done": text})
+    else:
+        _print(text)
+
+
+def document(text: str) -> None:
+    """The registry as it stands; on a terminal nothing in it can steer that."""
+    lines = text.splitlines()
+    print("\n".join(map(printable, lines)) if sys.stdout.isatty() else text.rstrip("\n"))
+
+
+def report(found: "Report", *, json: bool) -> None:
+    """What a check of the registry found."""
+    if json:
+        _json({**asdict(found), "faults": list(found.faults)})
+        return
+    counts = f"{found.forests} forest(s), {found.nodes} node(s), revision {found.revision}"
+    verdict = [f"FAULT: {each}" for each in found.faults] or ["All is well."]
+    _print(f"Registry: {found.url}", f"{counts}, {found.backups} backup(s)", *verdict)
+
+
+def backups(kept: Sequence["Kept"], *, json: bool) -> None:
+    """The backups of the registry."""
+    if json:
+        _json({"backups": [_backup(each) for each in kept]})
+        return
+    if not kept:
+        print("There are no backups yet.")
+        return
+    rows = [
+        (
+            str(each.number),
+            str(each.document.revision) if each.document else "cannot be read",
+            (_time(each.document.updated_at) if each.document else None) or UNKNOWN,
+            ", ".join(each.document.forests) if each.document else UNKNOWN,
+            each.where,
+        )
+        for each in kept
+    ]
+    print(_lines(*_table(("NUMBER", "REVISION", "WRITTEN (UTC)", "FORESTS", "WHERE"), *rows)))
+
+
+def _backup(each: "Kept") -> dict[str, Any]:
+    kept = each.document
+    return {
+        "number": each.number,
+        "where": each.where,
+        "revision": kept.revision if kept else None,
+        "updated_at": _time(kept.updated_at) if kept else None,
+        "forests": list(kept.forests) if kept else None,
+    }
+
+
+def replaced(url: str, restored: "Document", *, json: bool) -> None:
+    """The registry after something took its place."""
+    if json:
+        _json({"registry": url, "revision": restored.revision, "forests": list(restored.forests)})
+    else:
+        names = ", ".join(restored.forests) or "no forests"
+        _print(f"{url} is revision {restored.revision} now, with {names}.")
+
+
+def moved(old: str, new: str, document: "Document", *, json: bool) -> None:
+    """Where the registry is from now on."""
+    if json:
+        _json({"from": old, "to": new, "forests": list(document.forests)})
+        return
+    _print(
+        f"The registry stands at {new} now, with {len(document.forests)} forest(s).",
+        f"{old} is sealed and names it. Set registry.type and registry.url in morpheus.yaml on every device.",
+    )

@@ -8,6 +8,7 @@ which a lost answer is settled, and a document that must not be trusted is refus
 import logging
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -15,6 +16,7 @@ from typing import NamedTuple, Protocol
 from morpheus.errors import (
     RegistryBrokenError,
     RegistryConflictError,
+    RegistryMovedError,
     RegistryNewerError,
     StoreBusyError,
     TransientError,
@@ -26,6 +28,8 @@ from morpheus.registry.document import Document
 log = logging.getLogger("morpheus.registry")
 
 KEPT_BACKUPS = 20
+RESTORE = "morpheus registry restore"  # the command that puts a backup back
+SECRETS = "secrets"  # where the documents beside the registry stand, one per forest
 UPDATE_TIMEOUT = 60.0  # seconds of losing against other writers before giving up
 LOST_REVISION_GAP = 1000
 
@@ -59,15 +63,26 @@ class Store(Protocol):
     def read(self) -> Snapshot:
         """Return the newest text, never a torn one. ``now`` is the store's time, in UTC."""
 
-    def write(self, text: str, expected: str | None, *, backup: bool) -> str:
+    def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
         """Replace the text and return its version, when its version still is *expected* (None: absent).
 
-        The replaced text is kept when *backup* is set, the newest 20 of them.
+        The replaced text is kept when *backup* is set, the newest 20 of them. *over* is the text of another
+        program (:meth:`foreign`) that this write answers, and so may replace.
 
         Raises:
             RegistryConflictError: another version stands there; nothing was changed.
+            RegistryBrokenError: another program's text stands in the way.
             TransientError: the outcome may be unknown; read to find out.
         """
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Keep other writers waiting while the block runs, where that is possible; nothing relies on it."""
+
+    def beside(self) -> Sequence[str]:
+        """Return the names of the documents that stand beside this one, such as ``secrets/oak``."""
+
+    def foreign(self) -> str | None:
+        """Return what another program wrote where the store publishes its text; None where all is ours."""
 
     def backups(self) -> Sequence[Backup]:
         """Return the kept texts, newest first."""
@@ -120,6 +135,10 @@ class Registry:
 
     def _update_once(self, change: Change, mine: set[str]) -> Document:
         """One read, decision and write; *mine* holds the ids of writes whose answer may have been lost."""
+        with self._store.turn():
+            return self._update_in_turn(change, mine)
+
+    def _update_in_turn(self, change: Change, mine: set[str]) -> Document:
         snapshot = self._snapshot()
         before = self._load(snapshot)
         if mine & set(before.writes):
@@ -165,13 +184,18 @@ class Registry:
                 )
             return Document()
         try:
-            return self._restored(_parse(snapshot.text, self.url))
+            document = self._restored(_parse(snapshot.text, self.url))
         except RegistryNewerError:
             raise
         except RegistryBrokenError as error:
             raise RegistryBrokenError(
                 f"The registry {self.url} must not be used: {error}; {self._hint()}"
             ) from error
+        if document.moved_to:
+            raise RegistryMovedError(
+                f"The registry {self.url} was moved to {document.moved_to}: set registry.url to that."
+            )
+        return document
 
     def _check(self, text: str) -> None:
         """Raise RegistryBrokenError when *text*, which is about to be written, could not be read again."""

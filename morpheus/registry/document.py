@@ -27,7 +27,11 @@ Raw = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Everything the registry knows. ``revision`` only grows; ``epochs`` survive teardown."""
+    """Everything the registry knows.
+
+    ``revision`` only grows; ``epochs`` survive teardown; ``moved_to`` is the address of the registry that
+    took this one's place.
+    """
 
     forests: Mapping[str, Forest] = field(default_factory=dict)
     registry_id: str | None = None
@@ -35,6 +39,7 @@ class Document:
     epochs: Mapping[str, int] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
     updated_at: datetime | None = None
+    moved_to: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def with_forest(self, forest: Forest) -> "Document":
@@ -152,6 +157,7 @@ _TOP = {
         lambda value: {key: _whole(n, MAX_COUNT) for key, n in _expect(dict, value or {}).items()}, dict
     ),
     "writes": _Codec(_decode_words, list),
+    "moved_to": _WORD,
     "updated_at": _TIME,
 }
 

@@ -22,6 +22,7 @@ from morpheus.errors import (
     ForestBusyError,
     LeaseLostError,
     MorpheusError,
+    RegistryMovedError,
     ReloadError,
     StoreBusyError,
     TransientError,
@@ -124,6 +125,8 @@ class Hold:
         self._thread.join(timeout=self._margin)
         try:
             self.update(lambda forest, _: replace(forest, lease=None) if forest else None)
+        except RegistryMovedError:
+            return  # its successor has no leases
         except MorpheusError as reason:
             log.warning("the lease of %s could not be given back: %s", self._claim.name, reason)
 

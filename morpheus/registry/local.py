@@ -6,12 +6,13 @@ import os
 import shlex
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from morpheus.errors import RegistryBrokenError, RegistryConflictError
 from morpheus.files import clear_unfinished, replace_file
-from morpheus.registry import KEPT_BACKUPS, Backup, Snapshot
+from morpheus.registry import KEPT_BACKUPS, SECRETS, Backup, Snapshot
 from morpheus.wait import locked
 
 LOCK_TIMEOUT = 30.0  # seconds; the lock of a writer that died is free at once
@@ -44,7 +45,8 @@ class LocalStore:
         except UnicodeDecodeError as error:
             raise RegistryBrokenError(f"The registry {self._path} is no UTF-8 text: {error}.") from error
 
-    def write(self, text: str, expected: str | None, *, backup: bool) -> str:
+    def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
+        del over  # the document is the file itself: whatever stands in it is its newest version
         data = text.encode()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -57,6 +59,16 @@ class LocalStore:
         except OSError as error:
             raise _broken("write", self._path, error) from error
         return _version(data)
+
+    def turn(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def beside(self) -> Sequence[str]:
+        folder = self._path.parent / SECRETS
+        return [f"{SECRETS}/{path.stem}" for path in sorted(folder.glob("*.json"))]
+
+    def foreign(self) -> str | None:
+        return None
 
     def backups(self) -> Sequence[Backup]:
         found = []

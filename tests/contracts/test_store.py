@@ -8,21 +8,33 @@ from pathlib import Path
 
 import pytest
 
-from morpheus.errors import RegistryConflictError
+from morpheus.errors import RegistryConflictError, TransientError
 from morpheus.registry import Store
 from morpheus.registry.local import LocalStore
 from tests.fakes import MemoryStore
+from tests.servers.fixtures import own_folder
 
-# A new backend is one line here.
-STORES: dict[str, Callable[[Path], Store]] = {
-    "local": lambda folder: LocalStore(folder / "data" / "registry.json"),
-    "memory": lambda folder: MemoryStore(folder.name),
+# A new backend is one line here; what needs more than pip packages bears the mark of its part.
+STORES: dict[str, Callable[[pytest.FixtureRequest, Path], Store]] = {
+    "local": lambda _, folder: LocalStore(folder / "data" / "registry.json"),
+    "memory": lambda _, folder: MemoryStore(folder.name),
+    "s3": lambda request, folder: request.getfixturevalue("s3").store(f"tests/{folder.name}.json"),
+    "apache": lambda request, _: own_folder(request.getfixturevalue("apache")).store(),
+    "apache without locks": lambda request, _: own_folder(
+        request.getfixturevalue("apache_without_locks")
+    ).store(),
+    "wsgidav": lambda request, _: own_folder(request.getfixturevalue("wsgidav_server")).store(),
 }
 
 
-@pytest.fixture(params=STORES)
+SERVERS = {"apache", "apache without locks"}
+
+
+@pytest.fixture(
+    params=[pytest.param(each, marks=[pytest.mark.servers] if each in SERVERS else []) for each in STORES]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return STORES[request.param](tmp_path)
+    return STORES[request.param](request, tmp_path)
 
 
 def test_nothing_is_read_before_the_first_write(store: Store) -> None:
@@ -94,7 +106,7 @@ def test_of_many_first_writers_exactly_one_wins(store: Store) -> None:
         barrier.wait()
         try:
             store.write(f"writer {k}", None, backup=False)
-        except RegistryConflictError:
+        except (RegistryConflictError, TransientError):
             return None
         return k
 

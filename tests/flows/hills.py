@@ -143,9 +143,9 @@ class WatchedStore(MemoryStore):
         self.texts: list[str] = []
         self.faults: list[str] = []
 
-    def write(self, text: str, expected: str | None, *, backup: bool) -> str:
+    def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
         self._effects.happens("record " + " ".join(sorted(json.loads(text)["forests"])))
-        version = super().write(text, expected, backup=backup)
+        version = super().write(text, expected, backup=backup, over=over)
         self.texts.append(text)
         try:
             self._look(text)

@@ -10,8 +10,9 @@ from prefect.blocks.core import Block
 from prefect.flows import load_flow_from_entrypoint
 from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
 from prefect.utilities.callables import parameter_schema
+from pydantic import SecretStr
 
-from blocks import LocalRegistry, open_registry
+from blocks import LocalRegistry, S3Registry, StorageBoxRegistry, open_registry
 from deployments import register
 from morpheus.errors import InvalidInputError
 
@@ -65,6 +66,16 @@ def test_a_stored_registry_is_opened_by_its_slug(tmp_path: Path) -> None:
     assert registry.url == (tmp_path / "registry.json").as_uri()
 
 
+def test_a_stored_registry_of_another_device_keeps_its_password_to_itself() -> None:
+    url = "https://u1.example/forests/"
+    StorageBoxRegistry(url=url, username="u1", password=SecretStr("hidden")).save("box", overwrite=True)
+
+    assert open_registry("storagebox-registry/box", "fake").url == f"{url}registry.json"
+
+    stored = Block.load("storagebox-registry/box")
+    assert "hidden" not in repr(stored)
+
+
 def test_a_block_of_another_kind_is_no_registry() -> None:
     class Pebble(Block):
         """Something else."""
@@ -77,7 +88,7 @@ def test_a_block_of_another_kind_is_no_registry() -> None:
         open_registry("pebble/grey", "fake")
 
 
-@pytest.mark.parametrize("block", [LocalRegistry])
+@pytest.mark.parametrize("block", [LocalRegistry, StorageBoxRegistry, S3Registry])
 class TestBlocks(BlockStandardTestSuite):
     """Prefect's own demands on blocks, but for the one on logos: ours have none."""
 

@@ -272,9 +272,9 @@ class Sleeper(MemoryStore):
         super().__init__()
         self.writes, self.meanwhile = 0, meanwhile
 
-    def write(self, text: str, expected: str | None, *, backup: bool) -> str:
+    def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
         self.writes += 1
-        version = super().write(text, expected, backup=backup)
+        version = super().write(text, expected, backup=backup, over=over)
         if self.writes == 2:
             self.clock = Clock(DURATION + timedelta(seconds=1))
             self.meanwhile(Registry(self))
@@ -358,8 +358,8 @@ class Waylaid(MemoryStore):
         super().__init__()
         self.landed, self.send = threading.Semaphore(0), threading.Semaphore(0)
 
-    def write(self, text: str, expected: str | None, *, backup: bool) -> str:
-        version = super().write(text, expected, backup=backup)
+    def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
+        version = super().write(text, expected, backup=backup, over=over)
         if threading.current_thread().name == "lease-oak":
             self.landed.release()
             assert self.send.acquire(timeout=20)

@@ -21,11 +21,11 @@ class UnsteadyStore(MemoryStore):
         super().__init__()
         self.writes, self.lost_before, self.lost_after = 0, lost_before, lost_after
 
-    def write(self, text: str, expected: str | None, *, backup: bool) -> str:
+    def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
         self.writes += 1
         if self.writes == self.lost_before:
             raise StoreBusyError("no answer")
-        version = super().write(text, expected, backup=backup)
+        version = super().write(text, expected, backup=backup, over=over)
         if self.writes == self.lost_after:
             raise StoreBusyError("no answer")
         return version
@@ -57,9 +57,9 @@ def test_an_update_whose_answer_was_lost_happens_once(lost: str) -> None:
 
 def test_a_lost_answer_is_settled_although_others_wrote_since() -> None:
     class Busy(UnsteadyStore):
-        def write(self, text: str, expected: str | None, *, backup: bool) -> str:
+        def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
             try:
-                return super().write(text, expected, backup=backup)
+                return super().write(text, expected, backup=backup, over=over)
             except StoreBusyError:
                 for _ in range(REMEMBERED_WRITES - 1):
                     Registry(self).update(counted)
@@ -109,7 +109,7 @@ def test_losing_for_too_long_ends_with_the_reason(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("morpheus.registry.UPDATE_TIMEOUT", 0.05)
 
     class Taken(MemoryStore):
-        def write(self, text: str, expected: str | None, *, backup: bool) -> str:
+        def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
             raise RegistryConflictError("another writer, always")
 
     with pytest.raises(RegistryConflictError, match="always"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from morpheus.errors import InvalidInputError, MissingPartError
+from morpheus.errors import InvalidInputError
 from morpheus.settings import Settings, cache_dir, config_path, data_dir, load
 from morpheus.site import local_registry, shared_registry
 
@@ -157,7 +157,7 @@ def test_a_folder_in_the_place_of_the_file_is_no_file(
 
 def test_variables_stand_for_values_anywhere() -> None:
     loaded = configured(
-        "registry: {type: local, url: 'https://${BOX}/${FOLDER}/', username: '${BOX}'}\n"
+        "registry: {type: storagebox, url: 'https://${BOX}/${FOLDER}/', username: '${BOX}'}\n"
         "growth: {max_nodes: '${MOST}'}\n"
         "machine: {hetzner: {server_type_fallback: ['${TYPE}']}}",
         BOX="u1.example",
@@ -250,6 +250,13 @@ def test_a_registry_of_this_device_is_another_file_than_the_local_forests(kind: 
     assert shared.url == (data_dir() / "registry.json").as_uri()
 
 
-def test_a_registry_that_is_not_built_in_is_named() -> None:
-    with pytest.raises(MissingPartError, match=r"registry\.type: s3 is not built in"):
-        shared_registry(configured("registry: {type: s3}"))
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("registry: {type: storagebox}", "type storagebox needs a url"),
+        ("registry: {type: s3}", "type s3 needs a url"),
+        ("registry: {type: local, url: /tmp/x.json}", "type local has no url"),
+    ],
+)
+def test_an_address_stands_where_one_is_needed_and_nowhere_else(text: str, sentence: str) -> None:
+    assert sentence in fault(text)

@@ -1,5 +1,7 @@
 """A program that changes a registry again and again, and notes in a log of its own what was acknowledged.
 
+REGISTRY is a path, or s3: and the URL of a document of the server of these tests.
+
 Usage: python -m tests.morpheus.writer REGISTRY LOG FIRST COUNT
 """
 
@@ -8,13 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from morpheus.forest import Forest
-from morpheus.registry import Registry
+from morpheus.registry import Registry, Store
 from morpheus.registry.local import LocalStore
 
 
-def write(path: Path, log: Path, first: int, count: int) -> None:
+def opened(where: str) -> Store:
+    kind, _, url = where.partition(":")
+    if kind == "s3":
+        from morpheus.registry.s3 import S3Store  # noqa: PLC0415  # a writer to a file starts without it
+        from tests.servers.s3 import KEY_ID, SECRET  # noqa: PLC0415
+
+        return S3Store(url, KEY_ID, SECRET)
+    return LocalStore(Path(where))
+
+
+def write(where: str, log: Path, first: int, count: int) -> None:
     """Add the numbers from *first* on to the used numbers of the forest oak, one update each."""
-    registry = Registry(LocalStore(path))
+    registry = Registry(opened(where))
     with log.open("a") as acknowledged:
         for number in range(first, first + count):
             registry.update(
@@ -31,4 +43,4 @@ def added(forest: Forest, number: int) -> Forest:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    write(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,96 @@
+"""Commands for the registry itself: what stands in it, its backups, its place. No Prefect here."""
+
+import getpass
+import os
+import sys
+from pathlib import Path
+
+from morpheus import settings as config
+from morpheus import site
+from morpheus.errors import InvalidInputError
+from morpheus.registry import Store, care
+from morpheus.registry.document import Document
+from morpheus.registry.local import LocalStore
+from morpheus.settings import RegistrySettings
+
+TARGET_PASSWORD = "MORPHEUS_TARGET_PASSWORD"  # noqa: S105  # the variable's name
+
+
+def store(*, local: bool) -> Store:
+    """The store of the shared registry, or of the one for this machine's own forests.
+
+    Raises:
+        InvalidInputError: no shared registry is configured.
+    """
+    settings = config.load()
+    if local:
+        return LocalStore(config.data_dir() / "local.json")
+    if settings.registry.type is None:
+        raise InvalidInputError(
+            "No registry is configured (registry.type in morpheus.yaml); for the one of this machine's own "
+            "forests add --local."
+        )
+    return site.open_store(settings.registry)
+
+
+def show(*, local: bool, published: bool) -> str:
+    """The text of the registry, or what another program wrote in its place."""
+    chosen = store(local=local)
+    text = chosen.foreign() if published else chosen.read().text
+    if text is None:
+        reason = "is as we wrote it" if published else "is empty: nothing was planted"
+        raise InvalidInputError(f"{chosen.url} {reason}.")
+    return text
+
+
+def unlock(name: str, *, force: bool) -> str:
+    """Free the forest, in whichever registry it is recorded."""
+    from morpheus.cli.looking import the_forest  # noqa: PLC0415  # only for this
+
+    return care.unlock(the_forest(name).registry, name, force=force)
+
+
+def migrate(to: str, kind: str | None, username: str | None) -> tuple[str, str, Document]:
+    """Move the shared registry to *to*; the old address, the new one, and what was moved.
+
+    The password of the new place is taken from MORPHEUS_TARGET_PASSWORD, else asked for.
+    """
+    settings = config.load()
+    source = store(local=False)
+    target = _target(to, kind, username)
+    names = ("", *source.beside())
+    old = {name: source if not name else site.open_store(settings.registry, name) for name in names}
+    new = {name: _open(target, to, name or None) for name in names}
+    if new[""].url == source.url:
+        raise InvalidInputError(f"The registry stands at {source.url} already.")
+    moved = care.migrate(old, new)
+    return source.url, new[""].url, moved
+
+
+def _target(to: str, kind: str | None, username: str | None) -> RegistrySettings:
+    kind = kind or ("storagebox" if to.startswith(("http://", "https://")) else "local")
+    if kind not in {"storagebox", "s3", "local"}:
+        raise InvalidInputError(f"--type {kind} is none of storagebox, s3, local.")
+    if kind == "local":
+        return RegistrySettings(type="local")
+    return RegistrySettings.model_validate(
+        {"type": kind, "url": to, "username": username, "password": _password(username)}
+    )
+
+
+def _password(username: str | None) -> str | None:
+    given = os.environ.get(TARGET_PASSWORD)
+    if given or not username:
+        return given
+    if not sys.stdin.isatty():
+        raise InvalidInputError(f"The password of {username} is missing: set {TARGET_PASSWORD}.")
+    return getpass.getpass(f"Password of {username}: ")
+
+
+def _open(target: RegistrySettings, to: str, name: str | None) -> Store:
+    if target.type != "local":
+        return site.open_store(target, name)
+    path = Path(to.removeprefix("file://")).expanduser()
+    if path.suffix != ".json":
+        raise InvalidInputError(f"--to {to!r} must be a URL, or a file that ends in .json.")
+    return LocalStore(path.parent / f"{name}.json" if name else path)

@@ -1,0 +1,356 @@
+"""A registry on a WebDAV server such as a Storage Box: revisions that can be made only once.
+
+Beside the document ``registry.json`` stand ``registry.versions/N/``, one collection per revision: each is
+prepared under a name of its own and moved into place with ``Overwrite: F``, so that of any number of writers
+one makes revision N, whoever sleeps, stalls or dies. The highest number is the truth. ``registry.json`` is
+the copy that other programs read; it is published after each commit.
+
+Nothing here depends on a lock, a clock or the end of a request. A lock only lets writers take turns.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from morpheus.errors import (
+    RegistryBrokenError,
+    RegistryConflictError,
+    ReloadError,
+    StoreBusyError,
+    TransientError,
+)
+from morpheus.registry import KEPT_BACKUPS, RESTORE, Backup, Snapshot
+from morpheus.registry.dav import Dav, MissingCollectionError, fresh_name
+
+log = logging.getLogger("morpheus.registry")
+
+KEPT_REVISIONS = 20  # below the newest, for who is in the middle of reading one
+REMEMBERED = 500  # revisions that one names as its ancestors
+TURN_TIMEOUT = 10  # seconds after which a server ends the lock of one who died
+TURN_PATIENCE = 2.0  # seconds to wait for a turn, which is only a courtesy
+LISTING_TRIES = 20  # of a look at revisions that others prune meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One state of the document. ``number`` 0 is what stood there before the first of ours.
+
+    ``past`` names this revision and those before it, newest last: each by an id of its own, a dash and the
+    digest of its text. ``kept`` holds the numbers of the replaced revisions that serve as backups, newest
+    last.
+    """
+
+    number: int
+    text: str | None
+    past: tuple[str, ...] = ()
+    kept: tuple[int, ...] = ()
+
+    def next(self, text: str, *, backup: bool) -> "Revision":
+        kept = (*self.kept, self.number) if backup and self.number else self.kept
+        past = (*self.past, f"{fresh_name()[:8]}-{_digest(text)}")
+        return Revision(self.number + 1, text, past[-REMEMBERED:], kept[-KEPT_BACKUPS:])
+
+    def encoded(self) -> bytes:
+        return json.dumps({"past": self.past, "kept": self.kept, "text": self.text}).encode()
+
+    def descends_from(self, other: "Revision") -> bool:
+        return other.past[-1] in self.past
+
+    def knows(self, text: str) -> bool:
+        """Whether *text* is this one, one before it, or what a cut upload left of this one."""
+        if (self.text or "").startswith(text):
+            return True
+        digest = _digest(text)
+        return any(each.endswith(digest) for each in self.past)
+
+
+@dataclass(slots=True)
+class Look:
+    """What was seen when the store was last looked at."""
+
+    newest: Revision
+    numbers: Sequence[int]
+    now: datetime
+    published: str | None = None
+    etag: str | None = field(default=None)
+
+
+class Revisions:
+    """The mechanism for servers that move a collection into place only once.
+
+    Args:
+        dav: the server.
+        name: of the document, below the server's base and without ``.json``.
+        published: whether the text also stands where other programs read it, and may change it.
+        turns: whether the server has locks by which writers take turns.
+        proven: whether a MOVE that succeeded needs no second look.
+    """
+
+    def __init__(self, dav: Dav, name: str, *, published: bool, turns: bool, proven: bool) -> None:
+        self._dav, self._name, self._is_published, self._turns = dav, name, published, turns
+        self._proven = proven
+        self._known: Revision | None = None  # revisions never change, so the newest one is read once
+        self._look: Look | None = None
+        self._swept = self._warned = False
+        self._no_turn_until = 0.0
+
+    @property
+    def url(self) -> str:
+        return self._dav.url(f"{self._name}.json")
+
+    def read(self) -> Snapshot:
+        self._look = look = self._looked()
+        newest = look.newest
+        version = None if newest.text is None else f"{newest.number}:{_digest(newest.text)}"
+        return Snapshot(newest.text, version, look.now)
+
+    def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
+        look, self._look = self._look, None  # after a write, what stands there has to be seen anew
+        if look is None or self._version(look.newest) != expected:
+            look = self._looked()
+        if self._version(look.newest) != expected:
+            raise RegistryConflictError(f"Another writer changed {self.url} at the same time.")
+        base = look.newest
+        if self._is_foreign(look) and look.published != over:
+            raise RegistryBrokenError(
+                f"Another program changed {self.url}, so nothing is written: look at both with morpheus "
+                "registry show and show --published, then take its change over with morpheus registry adopt, "
+                "or put ours back with morpheus registry restore."
+            )
+        if base.number == 0 and base.text is not None:  # what stood there becomes the first revision
+            base = Revision(0, None).next(base.text, backup=False)
+            self._commit(base, look)
+        made = base.next(text, backup=backup)
+        after = self._commit(made, look)
+        if after.newest.number == made.number:  # else whoever made that one publishes it
+            self._publish(made, look)
+        self._prune(made, after)
+        return self._version(made) or ""
+
+    def backups(self) -> Sequence[Backup]:
+        found: list[Backup] = []
+        for number in reversed(self._newest().newest.kept):
+            revision = self._revision(number)
+            if revision and revision.text is not None:
+                where, command = self._dav.url(self._file(number)), f"{RESTORE} {len(found) + 1}"
+                found.append(Backup(where, revision.text, command))
+        return found
+
+    def foreign(self) -> str | None:
+        look = self._looked()
+        return look.published if self._is_foreign(look) else None
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Keep other writers waiting while the block runs, if the server can; nothing relies on it."""
+        token = self._locked() if self._turns else None
+        try:
+            yield
+        finally:
+            if token:
+                with contextlib.suppress(TransientError, RegistryBrokenError):
+                    self._dav.unlock(f"{self._name}.turn", token)
+
+    # Looking
+
+    def _looked(self) -> Look:
+        """The newest revision, and the published copy, which is brought up to date where it is older."""
+        look = self._newest()
+        before: str | None = None
+        for _ in range(LISTING_TRIES if self._is_published else 0):
+            answer = self._dav.get(f"{self._name}.json")
+            look.published = _text(answer.body) if answer.found else None
+            look.etag = answer.etag
+            if look.newest.number == 0:
+                look.newest = Revision(0, look.published)
+            if not self._is_foreign(look):
+                break
+            again = self._newest()  # it may be newer than what we had listed
+            settled = again.newest.number == look.newest.number
+            if settled and look.published == before:  # Apache cuts a file that grows while it is being read
+                self._warn()
+                break
+            before, look = look.published, again
+        if self._is_published and look.newest.number and not self._is_foreign(look):
+            self._publish(look.newest, look)
+        return look
+
+    def _warn(self) -> None:
+        if not self._warned:
+            log.warning("%s holds a text that is not ours; it is left alone", self.url)
+            self._warned = True
+
+    def _newest(self) -> Look:
+        for _ in range(LISTING_TRIES):
+            names, now = self._dav.children(f"{self._name}.versions/")
+            numbers = sorted(int(name) for name in names or [] if name.isdecimal())
+            newest = self._revision(numbers[-1]) if numbers else Revision(0, None)
+            if newest:  # else it was pruned meanwhile, by many commits
+                return Look(newest, numbers, now)
+        raise StoreBusyError(f"{self.url} changes faster than it can be read; try again.")
+
+    def _revision(self, number: int) -> Revision | None:
+        known = self._known  # another thread may replace it
+        if known and known.number == number:
+            return known
+        answer = self._dav.get(self._file(number))
+        if not answer.found:
+            return None
+        try:
+            raw = json.loads(answer.body)
+            revision = Revision(number, raw["text"], tuple(raw["past"]), tuple(raw["kept"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise RegistryBrokenError(
+                f"The revision {self._dav.url(self._file(number))} cannot be read ({type(error).__name__}): "
+                "remove its folder, and the one before it counts again."
+            ) from error
+        if number >= (known.number if known else 0):
+            self._known = revision
+        return revision
+
+    def _is_foreign(self, look: Look) -> bool:
+        """Whether the published copy is neither ours nor one that an older writer of ours left."""
+        if look.published is None or look.newest.number == 0:
+            return False
+        return not look.newest.knows(look.published)
+
+    def _version(self, revision: Revision) -> str | None:
+        return None if revision.text is None else f"{revision.number}:{_digest(revision.text)}"
+
+    def _file(self, number: int) -> str:
+        return f"{self._name}.versions/{number}/document.json"
+
+    # Writing
+
+    def _commit(self, revision: Revision, look: Look) -> Look:
+        """Make *revision* and look again, or raise RegistryConflictError where another writer made it."""
+        making = f"{self._name}.making/{_hour(look.now)}-{fresh_name()}"
+        made, reason = False, None
+        try:
+            self._prepare(making, revision)
+            made = self._dav.move_once(making, f"{self._name}.versions/{revision.number}")
+        except (TransientError, RegistryConflictError) as error:
+            reason = error
+        finally:
+            if not made:  # a move that is still under way finds nothing to move
+                self._discard(making)
+        after = self._settle(revision, made=made, reason=reason)
+        self._known = after.newest
+        return after
+
+    def _prepare(self, making: str, revision: Revision) -> None:
+        try:
+            self._dav.make_collection(making)
+        except MissingCollectionError:
+            # In this order: who finds the second one relies on the first.
+            for path in (f"{self._name}.versions", f"{self._name}.making"):
+                self._dav.make_collections(path)
+            self._dav.make_collection(making)
+        if not self._dav.put(f"{making}/document.json", revision.encoded()):
+            raise StoreBusyError(f"{self.url}: the store took no new revision.")  # an empty one would stay
+
+    def _settle(self, revision: Revision, *, made: bool, reason: Exception | None) -> Look:
+        """Return what is newest when *revision* is in the line of revisions for certain.
+
+        Also after a success: who slept until its number had been pruned makes it anew, below the newest.
+
+        Raises:
+            RegistryConflictError: it is not, and will not be.
+            TransientError: it is not yet.
+            RegistryBrokenError: so much came since that nobody can tell.
+        """
+        look = self._listed(revision) if made and self._proven else self._newest()
+        newest = look.newest
+        if newest.descends_from(revision):
+            return look
+        if newest.number < revision.number:
+            raise reason or StoreBusyError(f"The new revision of {self.url} has not appeared; try again.")
+        if newest.number - revision.number >= REMEMBERED and (made or reason):
+            raise RegistryBrokenError(
+                f"This program stood still while {self.url} was changed {REMEMBERED} times, so it cannot "
+                "tell whether its own change is in it: look, and run the command again."
+            )
+        raise RegistryConflictError(f"Another writer changed {self.url} at the same time.")
+
+    def _listed(self, revision: Revision) -> Look:
+        """The newest revision after *revision* was made: it itself, most of the time."""
+        names, now = self._dav.children(f"{self._name}.versions/")
+        numbers = sorted(int(name) for name in names or [] if name.isdecimal())
+        if numbers and numbers[-1] == revision.number:
+            return Look(revision, numbers, now)
+        return self._newest()
+
+    def _publish(self, revision: Revision, look: Look) -> None:
+        """Put the text where other programs read it; who comes next does it if it fails."""
+        if not self._is_published or look.published == revision.text or revision.text is None:
+            return
+        condition = {"If-Match": look.etag} if look.etag else {}
+        if look.published is None:
+            condition = {"If-None-Match": "*"}
+        try:
+            if self._dav.put(f"{self._name}.json", revision.text.encode(), condition):
+                look.published, look.etag = revision.text, None
+        except (TransientError, ReloadError, RegistryBrokenError) as error:
+            log.info("%s could not be brought up to date yet: %s", self.url, error)
+
+    def _prune(self, newest: Revision, look: Look) -> None:
+        """Remove what nobody reads any more, and what writers that died had prepared."""
+        old = [n for n in look.numbers if n < newest.number - KEPT_REVISIONS and n not in newest.kept]
+        for number in old:
+            self._discard(f"{self._name}.versions/{number}")
+        if not self._swept:
+            self._sweep(look.now)
+            self._swept = True
+
+    def _sweep(self, now: datetime) -> None:
+        with contextlib.suppress(TransientError, RegistryBrokenError):
+            names, _ = self._dav.children(f"{self._name}.making/")
+            for name in names or []:
+                hour = name.partition("-")[0]
+                if hour.isdecimal() and int(hour) < _hour(now) - 1:
+                    self._discard(f"{self._name}.making/{name}")
+
+    def _discard(self, path: str) -> None:
+        with contextlib.suppress(TransientError, ReloadError, RegistryBrokenError):
+            self._dav.delete(f"{path}/")
+
+    # Taking turns
+
+    def _locked(self) -> str | None:
+        """A token, or None where there is none to be had; who stands still with it is waited for once."""
+        if time.monotonic() < self._no_turn_until:
+            return None
+        deadline = time.monotonic() + TURN_PATIENCE
+        pause = 0.01
+        while time.monotonic() < deadline:
+            try:
+                token = self._dav.lock(f"{self._name}.turn", TURN_TIMEOUT)
+            except (TransientError, RegistryBrokenError) as error:
+                log.debug("no turns at %s: %s", self.url, error)
+                return None
+            if token is not None:
+                return token
+            time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # spreads the waiting
+            pause = min(pause * 1.5, 0.1)
+        self._no_turn_until = time.monotonic() + TURN_TIMEOUT
+        return None
+
+
+def _hour(now: datetime) -> int:
+    """The hour of the server's clock, by which what writers that died had prepared is known as old."""
+    return int(now.timestamp() // 3600)
+
+
+def _text(body: bytes) -> str:
+    """What another program may have written, byte for byte."""
+    return body.decode(errors="surrogateescape")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]

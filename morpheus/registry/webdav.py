@@ -1,0 +1,234 @@
+"""A registry on a WebDAV server such as a Storage Box, whatever software that runs.
+
+At the first write the server is asked what it can: whether of several MOVEs of a collection onto one name
+only one succeeds, and whether its locks exclude. The mechanism that follows from the answers is recorded in
+the store, so that all devices use the same one.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from threading import Barrier
+from urllib.parse import urlsplit
+
+from morpheus.errors import InvalidInputError, RegistryBrokenError, StoreBusyError, TransientError
+from morpheus.registry import SECRETS, Backup, Snapshot
+from morpheus.registry.dav import Dav, MissingCollectionError, fresh_name
+from morpheus.registry.locked import Locked
+from morpheus.registry.revisions import Revisions
+
+log = logging.getLogger("morpheus.registry")
+
+ROUNDS = 6  # of two MOVEs that race
+FILES = 2  # in each collection that is moved: what is copied one by one takes longer
+MECHANISM = "morpheus.store"
+
+
+def document_url(text: str) -> str:
+    """The URL of the document that *text* means: the document, its directory (ends in /) or a bare host.
+
+    Raises:
+        InvalidInputError: it is none of them.
+    """
+    url = urlsplit(text if "://" in text else f"https://{text}")
+    if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.query or url.fragment:
+        raise InvalidInputError(
+            f"registry.url: {text!r} must be a host, a directory that ends in / or a document that ends in "
+            ".json, without user name and password."
+        )
+    path = url.path or "/morpheus/"
+    if path.endswith("/"):
+        path += "registry.json"
+    if not path.endswith(".json"):
+        raise InvalidInputError(f"registry.url: {text!r} must end in .json, or in / for a directory.")
+    return url._replace(path=path).geturl()
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a server can.
+
+    ``once``: of several MOVEs onto one name only one succeeds. ``turns``: its locks exclude. ``proven``: its
+    software is known to move by rename(2), so that a success needs no second look; a race that is lost once
+    in a thousand times is not found by trying.
+    """
+
+    once: bool
+    turns: bool
+    proven: bool = False
+
+
+ABILITIES = tuple(each.name for each in fields(Abilities))
+
+
+class WebDavStore:
+    """The store at *url*, a document (``name`` None) or another one beside it.
+
+    Args:
+        url: the document's, as :func:`document_url` returns it.
+        username: of the store, None where it asks for none.
+        password: of that user.
+        name: of a document beside it, such as ``secrets/oak``, that nobody else reads.
+    """
+
+    def __init__(self, url: str, username: str | None, password: str | None, name: str | None = None) -> None:
+        base, _, file = url.rpartition("/")
+        self._dav = Dav(f"{base}/", username, password)
+        self._name, self._published = name or file.removesuffix(".json"), name is None
+        self._mechanism: Revisions | Locked | None = None
+
+    @property
+    def url(self) -> str:
+        return self._dav.url(f"{self._name}.json")
+
+    def read(self) -> Snapshot:
+        return self._chosen().read()
+
+    def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
+        mechanism = self._chosen()
+        if self._mechanism is None:
+            mechanism = self._choose()
+        return mechanism.write(text, expected, backup=backup, over=over)
+
+    def backups(self) -> Sequence[Backup]:
+        return self._chosen().backups()
+
+    def beside(self) -> Sequence[str]:
+        names, _ = self._dav.children(f"{SECRETS}/")
+        stems = {name.removesuffix(".versions").removesuffix(".json") for name in names or [] if "." in name}
+        return [f"{SECRETS}/{stem}" for stem in sorted(stems) if not stem.endswith((".making", ".turn"))]
+
+    def foreign(self) -> str | None:
+        return self._chosen().foreign()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        mechanism = self._chosen()
+        with mechanism.turn() if self._mechanism else contextlib.nullcontext():
+            yield
+
+    def _chosen(self) -> Revisions | Locked:
+        """The recorded mechanism; before the first write there is none, and nothing but the copy to read."""
+        if self._mechanism:
+            return self._mechanism
+        answer = self._dav.get(f"{MECHANISM}/mechanism.json")
+        if not answer.found:
+            return self._of(Abilities(once=True, turns=False))
+        try:
+            raw = json.loads(answer.body)
+            self._mechanism = self._of(Abilities(**{each: bool(raw[each]) for each in ABILITIES}))
+        except (ValueError, KeyError, TypeError) as error:
+            raise RegistryBrokenError(
+                f"{self._dav.url(MECHANISM)}/mechanism.json cannot be read: remove the folder {MECHANISM} "
+                "while no other device uses the registry, and it is found out anew."
+            ) from error
+        return self._mechanism
+
+    def _of(self, abilities: Abilities) -> Revisions | Locked:
+        if abilities.once:
+            return Revisions(
+                self._dav,
+                self._name,
+                published=self._published,
+                turns=abilities.turns,
+                proven=abilities.proven,
+            )
+        return Locked(self._dav, self._name)
+
+    def _choose(self) -> Revisions | Locked:
+        """Find out what the server can, record it, and use what is then recorded.
+
+        Raises:
+            RegistryBrokenError: it can keep no promise.
+        """
+        self._dav.make_collections("")
+        abilities = probe(self._dav)
+        if not (abilities.once or abilities.turns):
+            raise RegistryBrokenError(
+                f"The server of {self.url} can keep no registry: of two writers it lets both win (its MOVE "
+                "overwrites, its LOCK does not exclude). Use another store."
+            )
+        if not abilities.once:
+            log.warning(
+                "%s: this server moves nothing only once, so its locks have to do: an upload that stalls for "
+                "longer than a lock lasts could overwrite what came since",
+                self.url,
+            )
+        making = f"{MECHANISM}-{fresh_name()}"
+        self._dav.make_collection(making)
+        self._dav.put(f"{making}/mechanism.json", json.dumps(asdict(abilities)).encode())
+        if not self._dav.move_once(making, MECHANISM):
+            self._dav.delete(f"{making}/")
+        self._mechanism = None
+        return self._chosen()
+
+
+def probe(dav: Dav) -> Abilities:
+    """Find out what the server can, in a collection that is gone afterwards.
+
+    WsgiDAV is known: its MOVE looks whether anything is there, and then moves *into* what came meanwhile. So
+    both are told that they won, rarely, but what the first one moved stays: the look after each commit tells.
+    """
+    top = f"morpheus-probe-{fresh_name()}"
+    dav.make_collection(top)
+    try:
+        software = dav.software().lower()
+        once = all(_first_stays(dav, f"{top}/{k}", told="wsgidav" not in software) for k in range(ROUNDS))
+        return Abilities(once, _locks_exclude(dav, f"{top}/lock"), proven=once and "apache" in software)
+    finally:
+        with contextlib.suppress(TransientError, RegistryBrokenError):
+            dav.delete(f"{top}/", patiently=True)
+
+
+def _first_stays(dav: Dav, place: str, *, told: bool) -> bool:
+    """Whether of two MOVEs onto one name one stays, is *told* so alone, and a third one fails."""
+    dav.make_collection(place)
+    for who in "abc":
+        dav.make_collection(f"{place}/{who}")
+        for k in range(FILES):
+            dav.put(f"{place}/{who}/{k}", who.encode())
+    barrier = Barrier(2)
+
+    def move(who: str) -> bool:
+        barrier.wait()
+        with contextlib.suppress(StoreBusyError, MissingCollectionError):
+            return dav.move_once(f"{place}/{who}", f"{place}/won")
+        return False  # two that collide within the server are told apart by what is there afterwards
+
+    with ThreadPoolExecutor(2) as pool:
+        won = [who for who, wins in zip("ab", pool.map(move, "ab"), strict=True) if wins]
+    third = dav.move_once(f"{place}/c", f"{place}/won")
+    there = {dav.get(f"{place}/won/{k}").body.decode(errors="replace") for k in range(FILES)}
+    return not third and len(there) == 1 and there <= set(won) and (len(won) == 1 or not told)
+
+
+def _locks_exclude(dav: Dav, place: str) -> bool:
+    """Whether a lock keeps others from locking and writing, and lets its holder write."""
+    tokens: list[str] = []
+    try:
+        dav.put(place, b"free")
+        if not _taken(dav, place, tokens) or _taken(dav, place, tokens):
+            return False
+        with contextlib.suppress(StoreBusyError):
+            dav.put(place, b"intruder")
+            return False
+        if not dav.put(place, b"holder", {"If": f"(<{tokens[0]}>)"}):
+            return False
+        dav.unlock(place, tokens.pop())
+        return _taken(dav, place, tokens) and dav.get(place).body == b"holder"
+    except RegistryBrokenError:
+        return False
+    finally:
+        for token in tokens:
+            with contextlib.suppress(TransientError, RegistryBrokenError):
+                dav.unlock(place, token)
+
+
+def _taken(dav: Dav, place: str, tokens: list[str]) -> bool:
+    token = dav.lock(place, 30)
+    if token:
+        tokens.append(token)
+    return bool(token)

@@ -1,0 +1,470 @@
+"""The registry in S3: writers that race, die, stall or lose answers, and endpoints that must be refused."""
+
+import functools
+import itertools
+import json
+import operator
+import random
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from morpheus import host
+from morpheus.errors import (
+    ForestBusyError,
+    InvalidInputError,
+    MorpheusError,
+    RegistryBrokenError,
+    RegistryConflictError,
+    StoreBusyError,
+    UnreachableError,
+)
+from morpheus.forest import Forest, Lease
+from morpheus.registry import KEPT_BACKUPS, Registry
+from morpheus.registry.document import Document
+from morpheus.registry.lease import check_free
+from morpheus.registry.s3 import MECHANISM, REMEMBERED, S3Store, document_url
+from morpheus.wait import wait_until
+from tests.morpheus.writer import added
+from tests.servers.s3 import KEY_ID, S3, SECRET, Fault, answering, careless, proxied
+
+ROOT = Path(__file__).parents[2]
+WRITERS, UPDATES = 10, 20
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """A document of this test alone."""
+    return f"tests/wäld/{tmp_path.name}.json"
+
+
+def add(registry: Registry, number: int) -> Document:
+    return registry.update(
+        lambda document, _: document.with_forest(added(document.forests.get("oak", Forest("oak")), number))
+    )
+
+
+def renew(registry: Registry, number: int) -> None:
+    """Change what no backup is kept for."""
+
+    def later(document: Document, _: object) -> Document:
+        return replace(document, epochs={**document.epochs, "oak": number})
+
+    registry.update(later)
+
+
+def numbers(server: S3, path: str) -> list[int]:
+    return list(Registry(server.store(path)).read().forests["oak"].used_numbers)
+
+
+def write_together(server: S3, path: str) -> None:
+    """Let ten writers, each with a store of its own, make twenty updates each."""
+
+    def write(k: int) -> None:
+        registry = Registry(server.store(path))
+        for n in range(UPDATES):
+            add(registry, UPDATES * k + n)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(write, range(WRITERS)))
+
+
+# Where it stands
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        (
+            "https://fsn1.your-objectstorage.com/trees/a/oak.json",
+            "https://fsn1.your-objectstorage.com/trees/a/oak.json",
+        ),
+        (
+            "https://trees.fsn1.your-objectstorage.com/",
+            "https://fsn1.your-objectstorage.com/trees/registry.json",
+        ),
+        ("trees.s3.eu-west-1.amazonaws.com/a/", "https://s3.eu-west-1.amazonaws.com/trees/a/registry.json"),
+        ("http://[::1]:8333/trees/?region=garage", "http://[::1]:8333/trees/registry.json?region=garage"),
+    ],
+)
+def test_a_url_names_the_document_in_its_bucket(text: str, url: str) -> None:
+    assert document_url(text) == url
+    assert document_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "https://fsn1.your-objectstorage.com",
+        "https://host/trees",
+        "https://host/trees/registry.txt",
+        "https://host/trees//registry.json",
+        "https://host/trees/../registry.json",
+        "https://host/trees/a%0Ab.json",
+        "https://key:secret@host/trees/",
+        "https://host/trees/?versionId=1",
+        "https://[host/trees/",
+        "s3://trees/registry.json",
+    ],
+)
+def test_any_other_url_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"registry\.url") as refused:
+        document_url(text)
+
+    assert "secret" not in str(refused.value)
+
+
+def test_an_access_key_is_needed(s3: S3) -> None:
+    with pytest.raises(InvalidInputError, match=r"registry\.username"):
+        S3Store(s3.url(), None, None)
+
+
+def test_a_named_document_stands_beside_the_registry_and_is_made_once(s3: S3, path: str) -> None:
+    secrets = s3.store(path, f"secrets/{Path(path).stem}")
+    secrets.write("first", None, backup=False)
+
+    assert secrets.url == s3.url(f"tests/w%C3%A4ld/secrets/{Path(path).stem}.json")
+    with pytest.raises(RegistryConflictError):
+        secrets.write("second", None, backup=False)
+
+
+def test_what_the_environment_says_for_other_programs_leads_nowhere_else(
+    s3: S3, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ENDPOINT", "ENDPOINT_URL", "ENDPOINT_URL_S3", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "http://127.0.0.1:1")
+    for name in ("SESSION_TOKEN", "REGION", "DEFAULT_REGION", "BUCKET"):
+        monkeypatch.setenv(f"AWS_{name}", "other")
+    for name in ("SKIP_SIGNATURE", "VIRTUAL_HOSTED_STYLE_REQUEST"):
+        monkeypatch.setenv(f"AWS_{name}", "true")
+
+    s3.store(path).write("here", None, backup=False)
+
+    assert s3.store(path).read().text == "here"
+
+
+# Requests
+
+
+def test_an_update_takes_two_requests_and_four_with_a_backup(s3: S3, path: str) -> None:
+    with proxied(s3) as proxy:
+        registry = Registry(proxy.server.store(path))
+        registry_of_others = Registry(s3.store(path))
+        for k in range(KEPT_BACKUPS + 2):
+            add(registry_of_others, k)
+        add(registry, 100)
+
+        del proxy.requests[:]
+        renew(registry, 1)
+        renewed = [method for method, _ in proxy.requests]
+        del proxy.requests[:]
+        add(registry, 101)
+        changed = [method for method, _ in proxy.requests]
+
+    assert renewed == ["GET", "PUT"]
+    assert changed == ["GET", "PUT", "PUT", "DELETE"]
+
+
+# Many writers
+
+
+def test_no_update_of_many_writers_is_lost(s3: S3, path: str) -> None:
+    write_together(s3, path)
+
+    assert sorted(numbers(s3, path)) == list(range(WRITERS * UPDATES))
+
+
+def test_no_update_is_lost_or_made_twice_while_replies_are_cut(s3: S3, path: str) -> None:
+    dice = random.Random(3)
+    with proxied(s3, Fault(cut=lambda *_: dice.random() < 0.05)) as proxy:
+        write_together(proxy.server, path)
+
+    assert sorted(numbers(s3, path)) == list(range(WRITERS * UPDATES))
+
+
+def test_a_killed_writer_loses_nothing_that_was_acknowledged(s3: S3, path: str, tmp_path: Path) -> None:
+    dice, log, kills = random.Random(4), tmp_path / "log", 5
+    log.touch()
+    for k in range(kills):
+        enough = len(log.read_text().splitlines()) + 3
+        command = ["-m", "tests.morpheus.writer", f"s3:{s3.url(path)}", str(log), str(1000 * k), "1000"]
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT)
+        wait_until(
+            "three updates",
+            lambda: len(log.read_text().splitlines()),
+            functools.partial(operator.le, enough),
+            str,
+            timeout=60,
+            interval=0.001,
+        )
+        time.sleep(dice.uniform(0, 0.05))
+        process.kill()
+        process.wait()
+
+    recorded, acknowledged = numbers(s3, path), {int(line) for line in log.read_text().splitlines()}
+    assert len(recorded) == len(set(recorded))
+    assert acknowledged <= set(recorded)
+    assert len(recorded) - len(acknowledged) <= kills
+
+
+def test_of_ten_first_writers_every_one_gets_its_update_in(s3: S3, path: str) -> None:
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(lambda k: add(Registry(s3.store(path)), k), range(WRITERS)))
+
+    assert sorted(numbers(s3, path)) == list(range(WRITERS))
+
+
+# A writer that is interrupted
+
+
+@pytest.fixture
+def requests(s3: S3, path: str) -> list[str]:
+    """The methods of the requests that :func:`interrupted` makes."""
+    with proxied(s3) as proxy:
+        interrupted(proxy.server, path.replace(".json", "-counted.json"))
+        return [method for method, _ in proxy.requests]
+
+
+def interrupted(server: S3, path: str) -> None:
+    """Make a first update, one with a backup, and one without."""
+    registry = Registry(server.store(path))
+    add(registry, 1)
+    add(registry, 2)
+    renew(registry, 3)
+
+
+def others(server: S3, path: str, count: int) -> None:
+    registry = Registry(server.store(path))
+    for n in range(count):
+        add(registry, 1000 + n)
+
+
+@pytest.mark.parametrize("count", [1, REMEMBERED + 5])
+@pytest.mark.parametrize("where", ["before", "middle"])
+def test_a_writer_that_stalls_in_any_request_overwrites_nothing(
+    s3: S3, path: str, requests: list[str], where: str, count: int
+) -> None:
+    stalled = [k for k, method in enumerate(requests) if where == "before" or method == "PUT"]
+    for k in stalled if count == 1 else stalled[-2:]:
+        mine = path.replace(".json", f"-{k}.json")
+
+        def stall(_method: str, _path: str, number: int, k: int = k, mine: str = mine) -> None:
+            if number == k:
+                others(s3, mine, count)
+
+        fault = Fault(before=stall) if where == "before" else Fault(middle=stall)
+        with proxied(s3, fault) as proxy:
+            interrupted(proxy.server, mine)
+
+        assert sorted(numbers(s3, mine)) == [1, 2, *range(1000, 1000 + count)]
+        assert len(s3.store(mine).backups()) <= KEPT_BACKUPS
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_reply_lost_after_any_request_loses_nothing_and_repeats_nothing(
+    s3: S3, path: str, requests: list[str], count: int
+) -> None:
+    for k in range(len(requests)):
+        mine = path.replace(".json", f"-{k}.json")
+
+        def cut(_method: str, _path: str, number: int, k: int = k, mine: str = mine) -> bool:
+            if number == k:
+                others(s3, mine, count)
+            return number == k
+
+        with proxied(s3, Fault(cut=cut)) as proxy:
+            interrupted(proxy.server, mine)
+
+        assert sorted(numbers(s3, mine)) == [1, 2, *range(1000, 1000 + count)]
+
+
+def test_a_write_that_is_repeated_on_its_way_is_no_conflict(s3: S3, path: str) -> None:
+    with proxied(s3, Fault(repeat=lambda method, *_: method == "PUT")) as proxy:
+        store = proxy.server.store(path)
+        version = store.write("one", None, backup=False)
+        version = store.write("two", version, backup=True)
+
+    assert s3.store(path).read()[:2] == ("two", version)
+
+
+def test_a_write_that_was_overtaken_after_its_answer_got_lost_is_no_conflict(s3: S3, path: str) -> None:
+    def overtake(method: str, _path: str, _number: int) -> bool:
+        if method == "PUT":
+            others = s3.store(path)
+            others.write("theirs", others.read().version, backup=False)
+        return method == "PUT"
+
+    with proxied(s3) as proxy:
+        store = proxy.server.store(path)
+        version = store.write("one", None, backup=False)
+        proxy.fault.cut = overtake
+
+        with pytest.raises(StoreBusyError, match="changed again by others"):
+            store.write("two", version, backup=False)
+
+
+# Backups
+
+
+def test_renewals_flush_no_backups_and_losers_leave_none(s3: S3, path: str) -> None:
+    registry = Registry(s3.store(path))
+    for k in range(3):
+        add(registry, k)
+    kept = [each.text for each in s3.store(path).backups()]
+    for k in range(KEPT_BACKUPS + 1):
+        renew(registry, k)
+
+    assert [each.text for each in s3.store(path).backups()] == kept
+    assert len(kept) == 2
+
+
+def test_what_another_program_put_there_is_kept_when_it_is_replaced(s3: S3, path: str) -> None:
+    store = s3.store(path)
+    version = store.write("one", None, backup=False)
+    store.write("two", version, backup=True)
+    store._bucket.put(path, b"theirs")
+
+    late = s3.store(path)
+    late.write("three", late.read().version, backup=True)
+
+    assert [each.text for each in late.backups()] == ["theirs", "one"]
+
+
+def test_a_document_that_is_gone_is_no_empty_one(s3: S3, path: str) -> None:
+    store = s3.store(path)
+    for k in range(2):
+        add(Registry(store), k)
+    store._bucket.delete(path)
+
+    with pytest.raises(RegistryBrokenError, match="is gone, but there are backups"):
+        Registry(s3.store(path)).read()
+
+
+# The endpoint's clock
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_a_writer_whose_clock_is_off_steals_no_lease(s3: S3, path: str, minutes: int) -> None:
+    shift = timedelta(minutes=minutes)
+    with proxied(s3, Fault(shift=shift)) as proxy:  # seen from there, it is this machine that is off
+        registry = Registry(proxy.server.store(path))
+
+        def lease(document: Document, seconds: int) -> Document:
+            now = registry.now()
+            lease = Lease("plant", "run", "somebody", now, now + timedelta(seconds=seconds))
+            return document.with_forest(Forest("oak", lease=lease))
+
+        held = registry.update(lambda document, _: lease(document, 60)).forests["oak"]
+        with pytest.raises(ForestBusyError):
+            check_free(held, registry.now())
+        check_free(registry.update(lambda document, _: lease(document, -3)).forests["oak"], registry.now())
+
+
+def test_the_endpoint_is_asked_for_its_time_once_a_minute(
+    s3: S3, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awake = itertools.count(1000.0, 10.0)  # at each look at the stopwatch ten seconds have passed
+    with proxied(s3) as proxy:
+        store = proxy.server.store(path)
+        monkeypatch.setattr(host, "awake_seconds", lambda: next(awake))
+        times = [store.read().now for _ in range(6)]
+
+    assert [method for method, _ in proxy.requests].count("HEAD") == 2
+    assert times[1] - times[0] == timedelta(seconds=20)
+
+
+# Endpoints that cannot, or do not answer
+
+
+@pytest.mark.parametrize("looks", [False, True], ids=["ignores conditions", "looks before it writes"])
+def test_an_endpoint_that_lets_two_writers_win_is_refused(looks: bool) -> None:
+    with careless(looks=looks) as server:
+        store = server.store()
+
+        with pytest.raises(RegistryBrokenError, match=r"can keep no registry: it (creates|lets).*storagebox"):
+            store.write("one", None, backup=False)
+
+        assert store.read().text is None
+
+
+def test_the_proof_is_made_once_for_all_devices_and_for_each_endpoint(s3: S3, tmp_path: Path) -> None:
+    folder = f"tests/{tmp_path.name}"
+    s3.bucket().put(f"{folder}/{MECHANISM}", b'{"conditional": ["another"]}')
+    with proxied(s3) as proxy:
+        server = replace(proxy.server, proven=False)
+        server.store(f"{folder}/one.json").write("one", None, backup=False)
+        first = len(proxy.requests)
+        server.store(f"{folder}/two.json").write("two", None, backup=False)
+        second = len(proxy.requests) - first
+
+    record = s3.bucket().get(f"{folder}/{MECHANISM}")
+    assert first > 20
+    assert second == 4  # proof, document, backups, write
+    assert record is not None
+    assert json.loads(record.body) == {"conditional": ["another", proxy.server.endpoint]}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error", "advice"),
+    [
+        (403, "InvalidAccessKeyId", RegistryBrokenError, "registry.username"),
+        (403, "SignatureDoesNotMatch", RegistryBrokenError, "registry.password"),
+        (403, "RequestTimeTooSkewed", RegistryBrokenError, "clock of this machine"),
+        (403, "AccessDenied", RegistryBrokenError, "may not do so"),
+        (401, "", RegistryBrokenError, "registry.username"),
+        (404, "NoSuchBucket", RegistryBrokenError, "create it"),
+        (404, "", RegistryBrokenError, "check registry.url"),
+        (400, "AuthorizationHeaderMalformed", RegistryBrokenError, "region"),
+        (501, "NotImplemented", RegistryBrokenError, "does not do what a registry needs"),
+        (507, "", RegistryBrokenError, "make room"),
+        (301, "PermanentRedirect", RegistryBrokenError, "another endpoint"),
+        (400, "RequestTimeout", StoreBusyError, "busy"),
+        (409, "ConditionalRequestConflict", StoreBusyError, "busy"),
+        (429, "TooManyRequests", StoreBusyError, "busy"),
+        (500, "InternalError", StoreBusyError, "busy"),
+        (502, "", StoreBusyError, "busy"),
+        (503, "SlowDown", StoreBusyError, "busy"),
+    ],
+)
+def test_every_refusal_says_what_to_do(
+    status: int, code: str, error: type[MorpheusError], advice: str
+) -> None:
+    with answering(status, code) as server:
+        for ask in (
+            lambda: server.store().read(),
+            lambda: server.bucket().create("a.json", b"text"),
+            lambda: server.bucket().replace("a.json", b"text", '"etag"'),
+        ):
+            with pytest.raises(error, match=advice) as refused:
+                ask()
+            assert SECRET not in str(refused.value)
+            assert KEY_ID not in str(refused.value)
+            assert "\n" not in str(refused.value)
+
+
+def test_a_real_refusal_is_understood(s3: S3) -> None:
+    with pytest.raises(RegistryBrokenError, match=r"registry\.password"):
+        S3Store(s3.url(), KEY_ID, "wrong").read()
+    with pytest.raises(RegistryBrokenError, match="no such bucket: create it"):
+        S3Store(f"{s3.endpoint}/another/", KEY_ID, SECRET).read()
+
+
+def test_no_answer_is_no_answer(s3: S3) -> None:
+    with pytest.raises(UnreachableError, match=r"no answer.*Connection refused"):
+        S3("http://127.0.0.1:1").store().read()
+    with pytest.raises(UnreachableError, match="no answer"):  # nor is one in another protocol
+        S3(s3.endpoint.replace("http:", "https:")).store().read()
+
+
+def test_a_document_that_is_no_text_is_refused(s3: S3, path: str) -> None:
+    s3.bucket().put(path, b"\xff")
+
+    with pytest.raises(RegistryBrokenError, match="no UTF-8"):
+        s3.store(path).read()

@@ -1,0 +1,561 @@
+"""The registry on real WebDAV servers: many writers, dead and sleeping ones, lost answers, other programs.
+
+What each answer means to a writer stands in test_webdav_answers.py.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from morpheus.errors import (
+    ForestBusyError,
+    RegistryBrokenError,
+    RegistryConflictError,
+    TransientError,
+)
+from morpheus.forest import Forest
+from morpheus.registry import Registry, locked, revisions
+from morpheus.registry.lease import Claim, Hold
+from morpheus.wait import wait_until
+from tests.servers.fixtures import ALL_IN_TEST_SERVERS, DAV_SERVERS, own_folder
+from tests.servers.proxy import Cut, Gate, Plan, Point, Proxy, Request, Say, at
+from tests.servers.webdav import ROOT, WebDav
+from tests.servers.writer import add, recorded
+
+LOCK_TIMEOUT = 1  # seconds here, 30 otherwise
+
+
+@pytest.fixture(params=DAV_SERVERS)
+def server(request: pytest.FixtureRequest) -> WebDav:
+    server: WebDav = request.getfixturevalue(request.param)
+    return own_folder(server)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locked, "LOCK_TIMEOUT", LOCK_TIMEOUT)
+    monkeypatch.setattr(revisions, "TURN_PATIENCE", 0.2)
+
+
+@pytest.fixture
+def registry(server: WebDav) -> Registry:
+    return Registry(server.store())
+
+
+long = pytest.mark.parametrize("server", ALL_IN_TEST_SERVERS, indirect=True)
+
+
+def through(proxy: Proxy, server: WebDav) -> WebDav:
+    return replace(server, port=proxy.port)
+
+
+# Many processes
+
+
+class Writer:
+    """A process that writes; its log says what was acknowledged."""
+
+    def __init__(self, server: WebDav, log: Path, first: int, count: int) -> None:
+        self.log = log
+        arguments = [
+            server.url(),
+            server.username or "",
+            server.password or "",
+            log,
+            first,
+            count,
+            LOCK_TIMEOUT,
+        ]
+        command = [sys.executable, "-m", "tests.servers.writer", *map(str, arguments)]
+        self.process = subprocess.Popen(command, cwd=ROOT)
+
+    def acknowledged(self) -> list[int]:
+        return [int(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+
+@contextlib.contextmanager
+def writing(server: WebDav, folder: Path, count: int, updates: int) -> Iterator[list[Writer]]:
+    writers = [Writer(server, folder / f"log-{k}", 1000 * (k + 1), updates) for k in range(count)]
+    try:
+        yield writers
+    finally:
+        for writer in writers:
+            writer.process.kill()
+            writer.process.wait()
+
+
+def cut_some_commits(chance: float) -> Plan:
+    """Lose answers, at random, to what makes a revision or writes the document."""
+    dice = random.Random(7)
+
+    def plan(request: Request) -> Cut | None:
+        commits = request.method in {"MOVE", "PUT"}
+        return Cut(Point.REPLY) if commits and dice.random() < chance else None
+
+    return plan
+
+
+@long
+@pytest.mark.parametrize("cuts", [False, True], ids=["", "replies cut"])
+def test_no_update_of_ten_processes_is_lost(
+    server: WebDav, registry: Registry, proxy: Proxy, tmp_path: Path, cuts: bool
+) -> None:
+    proxy.schedule(cut_some_commits(0.1 if cuts else 0))
+    with writing(through(proxy, server) if cuts else server, tmp_path, 10, 20) as writers:
+        assert [writer.process.wait(timeout=100) for writer in writers] == [0] * 10
+
+    numbers = recorded(registry)
+    assert sorted(numbers) == sorted(1000 * (k + 1) + n for k in range(10) for n in range(20))
+    assert registry.read().revision == 200
+
+
+@long
+def test_killed_writers_lose_nothing_that_was_acknowledged(
+    server: WebDav, registry: Registry, tmp_path: Path
+) -> None:
+    dice = random.Random(3)
+    kills, acknowledged = 8, []
+    add(registry, 1)
+    with writing(server, tmp_path, 2, 10_000) as steady:
+        for k in range(kills):
+            victim = Writer(server, tmp_path / f"victim-{k}", 100_000 * (k + 1), 10_000)
+            try:
+                wait_until("an update", victim.acknowledged, bool, str, timeout=30, interval=0.001)
+                time.sleep(dice.uniform(0, 0.05))  # anywhere in its next update
+            finally:
+                victim.process.kill()
+                victim.process.wait()
+            acknowledged += victim.acknowledged()
+        for writer in steady:
+            writer.process.kill()
+            writer.process.wait()
+            acknowledged += writer.acknowledged()
+
+    numbers = recorded(registry)
+    assert len(numbers) == len(set(numbers))
+    assert set(acknowledged) <= set(numbers)
+    assert len(set(numbers) - {1, *acknowledged}) <= kills + 2
+
+
+def test_a_first_creation_raced_by_ten_is_made_by_all(
+    server: WebDav, registry: Registry, tmp_path: Path
+) -> None:
+    barrier = threading.Barrier(10, timeout=60)
+
+    def first(k: int) -> None:
+        store = server.store()
+        barrier.wait()
+        add(Registry(store), k)
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(first, range(10)))
+
+    assert sorted(recorded(registry)) == list(range(10))
+    assert registry.read().revision == 10
+
+
+# Writers that sleep, stall and die
+
+
+def requests_of_an_update(registry: Registry, proxy: Proxy) -> list[Request]:
+    """What a steady single writer sends; the numbers 1 to 3 are recorded afterwards."""
+    for number in (1, 2):
+        add(registry, number)
+    proxy.schedule(lambda _: None)
+    add(registry, 3)
+    return list(proxy.requests)
+
+
+@contextlib.contextmanager
+def standing_still(gate: Gate, registry: Registry, number: int) -> Iterator[None]:
+    """While the block runs, a writer stands at *gate*; it must have written when it is let go."""
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            update = pool.submit(add, registry, number)
+            assert gate.reached.wait(30)
+            yield
+        finally:
+            gate.open()
+        update.result(timeout=90)
+
+
+def written_by_another(server: WebDav, first: int, count: int) -> list[int]:
+    other = Registry(server.store())
+    numbers = list(range(first, first + count))
+    for number in numbers:
+        add(other, number)
+    return numbers
+
+
+def test_a_writer_that_sleeps_after_any_request_overwrites_nothing(
+    server: WebDav, registry: Registry, proxy: Proxy
+) -> None:
+    sleeper = Registry(through(proxy, server).store())
+    numbers = [1, 2, 3]
+    for k in range(1, 1 + len(requests_of_an_update(sleeper, proxy))):
+        gate = Gate(Point.REPLY)
+        proxy.schedule(at(k, gate))
+        with standing_still(gate, sleeper, 100 + k):
+            numbers += written_by_another(server, 10_000 + 100 * k, 3)
+        numbers.append(100 + k)
+
+    assert sorted(recorded(registry)) == sorted(numbers)
+
+
+def first_of(method: str, part: str, fault: Gate | Cut | Say) -> Plan:
+    """Let *fault* happen to the first such request."""
+    met: list[Request] = []
+
+    def plan(request: Request) -> Gate | Cut | Say | None:
+        if request.method == method and part in request.path and not met:
+            met.append(request)
+            return fault
+        return None
+
+    return plan
+
+
+@pytest.mark.parametrize("point", [Point.REQUEST, Point.REPLY])
+@pytest.mark.parametrize("others", [25, 210])
+@long
+def test_a_writer_sleeps_while_its_number_is_made_and_pruned(
+    server: WebDav, registry: Registry, proxy: Proxy, point: Point, others: int
+) -> None:
+    sleeper = Registry(through(proxy, server).store())
+    add(sleeper, 1)
+    gate = Gate(point)
+    proxy.schedule(first_of("MOVE", "making", gate))
+    with standing_still(gate, sleeper, 2):
+        store = server.store()
+        text, version, _ = store.read()
+        document = json.loads(text or "")
+        for k in range(others):
+            document["forests"]["oak"]["used_numbers"].append(1000 + k)
+            document["revision"] += 1
+            document["writes"] = [*document.get("writes", []), f"write {k}"][-50:]
+            version = store.write(json.dumps(document), version, backup=False)
+
+    assert sorted(recorded(registry)) == [1, 2, *range(1000, 1000 + others)]
+    assert len(list((server.here / "morpheus/registry.versions").iterdir())) <= 24
+
+
+def test_a_stopped_process_overwrites_nothing(
+    server: WebDav, registry: Registry, proxy: Proxy, tmp_path: Path
+) -> None:
+    numbers: list[int] = []
+    gates: list[Gate] = []
+
+    def plan(request: Request) -> Gate | None:
+        if request.number % 13 or len(gates) == 5:
+            return None
+        gates.append(Gate(Point.REPLY, lambda: os.kill(pids[0], signal.SIGSTOP)))
+        return gates[-1]
+
+    add(registry, 1)
+    proxy.schedule(plan)
+    pids: list[int] = []
+    with writing(through(proxy, server), tmp_path, 1, 10) as (writer,):
+        pids.append(writer.process.pid)
+        for k in range(5):
+            wait_until("the next stop", lambda: len(gates), lambda count, k=k: count > k, str, timeout=30)  # type: ignore[misc]
+            assert gates[k].reached.wait(30)
+            gates[k].open()
+            numbers += written_by_another(server, 10_000 + 100 * k, 2)
+            writer.process.send_signal(signal.SIGCONT)
+        assert writer.process.wait(timeout=60) == 0
+
+    assert sorted(recorded(registry)) == sorted([1, *range(1000, 1010), *numbers])
+
+
+@pytest.mark.parametrize("part", ["making", "registry.json"])
+def test_an_upload_that_stalls_in_its_middle_overwrites_nothing(
+    server: WebDav, registry: Registry, proxy: Proxy, part: str
+) -> None:
+    stalled = Registry(through(proxy, server).store())
+    add(stalled, 1)
+    gate = Gate(Point.UPLOAD)
+    proxy.schedule(first_of("PUT", part, gate))
+    with standing_still(gate, stalled, 2):
+        # WsgiDAV writes in place: two uploads of the copy at once would leave a mixture, which is refused.
+        in_place = server.username is None and part == "registry.json"
+        numbers = written_by_another(server, 1000, 0 if in_place else 25)
+
+    assert sorted(recorded(registry)) == [1, 2, *numbers]
+    assert published(server) == registry._store.read().text
+
+
+def test_a_reply_lost_after_any_request_applies_nothing_twice(
+    server: WebDav, registry: Registry, proxy: Proxy
+) -> None:
+    writer = Registry(through(proxy, server).store())
+    steps = len(requests_of_an_update(writer, proxy))
+    for k in range(1, 1 + steps):
+        proxy.schedule(at(k, Cut(Point.REPLY, reset=bool(k % 2))))
+        add(writer, 100 + k)
+
+    assert sorted(recorded(registry)) == [1, 2, 3, *range(101, 101 + steps)]
+
+
+@long
+def test_a_first_write_whose_every_reply_may_be_lost(server: WebDav, proxy: Proxy) -> None:
+    proxy.schedule(lambda _: None)
+    add(Registry(through(proxy, replace(server, folder=f"{server.folder}0/")).store()), 1)
+    first = [r.number for r in proxy.requests if "probe" not in r.path]
+    for k in first[::3]:
+        place = through(proxy, replace(server, folder=f"{server.folder}{k}/"))
+        proxy.schedule(at(k, Cut(Point.REPLY)))
+        registry = Registry(place.store())
+        with contextlib.suppress(TransientError):
+            add(registry, 1)
+        proxy.schedule(lambda _: None)
+        add(registry, 2)
+        assert recorded(registry) in ([1, 2], [2]), k
+
+
+def test_who_dies_with_a_lock_blocks_others_no_longer_than_it_lasts(
+    server: WebDav, registry: Registry
+) -> None:
+    add(registry, 1)
+    dead = server.store()
+    dead.read()
+    turn = dead.turn()
+    turn.__enter__()
+    started = time.monotonic()
+
+    written_by_another(server, 10, 20)
+
+    assert time.monotonic() - started < LOCK_TIMEOUT + 5
+    turn.__exit__(None, None, None)
+
+
+def test_what_dead_writers_had_prepared_is_cleared_after_an_hour(server: WebDav, registry: Registry) -> None:
+    add(registry, 1)
+    for name in ("100-old", f"{2**40}-young"):
+        (server.here / "morpheus/registry.making" / name).mkdir()
+        (server.here / "morpheus/registry.making" / name).chmod(0o777)
+
+    add(Registry(server.store()), 2)
+
+    assert [each.name for each in (server.here / "morpheus/registry.making").iterdir()] == [f"{2**40}-young"]
+
+
+# What it costs
+
+
+def test_a_steady_writer_needs_few_requests(
+    server: WebDav, proxy: Proxy, request: pytest.FixtureRequest
+) -> None:
+    steps = requests_of_an_update(Registry(through(proxy, server).store()), proxy)
+    writer = Registry(through(proxy, server).store())
+    for number in range(100, 130):  # until it prunes
+        add(writer, number)
+    proxy.schedule(lambda _: None)
+    add(writer, 999)
+
+    locks = any(each.method == "LOCK" for each in steps)
+    most = (10 if locks else 8) + ("wsgidav" in request.node.name)  # a second look after each commit
+    assert len(proxy.requests) <= most, [str(each) for each in proxy.requests]
+
+
+# Other programs and the copy they read
+
+
+def published(server: WebDav) -> str:
+    with server.client() as client:
+        return client.get("morpheus/registry.json").raise_for_status().content.decode()
+
+
+def put(server: WebDav, text: str) -> None:
+    with server.client() as client:
+        client.put("morpheus/registry.json", content=text.encode()).raise_for_status()
+
+
+def changed(text: str) -> str:
+    return json.dumps({**json.loads(text), "note": "by another program"})
+
+
+def test_another_programs_change_stops_every_write_until_it_is_answered(
+    server: WebDav, registry: Registry
+) -> None:
+    add(registry, 1)
+    foreign = changed(published(server))
+    put(server, foreign)
+
+    with pytest.raises(RegistryBrokenError, match="adopt"):
+        add(registry, 2)
+    with pytest.raises(RegistryBrokenError, match="adopt"):
+        add(Registry(server.store()), 2)
+    assert published(server) == foreign
+    assert recorded(registry) == [1]
+    store = server.store()
+    assert store.foreign() == foreign
+
+    store.write(foreign, store.read().version, backup=True, over=foreign)
+    assert store.foreign() is None
+    add(registry, 2)
+    assert "by another program" in published(server)
+    assert recorded(registry) == [1, 2]
+
+
+def test_a_change_that_comes_between_a_read_and_a_write_stands(server: WebDav) -> None:
+    store = server.store()
+    version = store.write("one", None, backup=False)
+    os.utime(server.here / "morpheus/registry.json", (1e9, 1e9))  # long ago: its ETag is strong
+    store.read()
+    put(server, "theirs")
+
+    version = store.write("two", version, backup=False)
+
+    assert published(server) == "theirs"
+    assert store.read()[:2] == ("two", version)
+    with pytest.raises(RegistryBrokenError, match="adopt"):
+        store.write("three", version, backup=False)
+
+
+def test_an_older_text_of_ours_is_published_again_by_the_next_reader(
+    server: WebDav, registry: Registry
+) -> None:
+    add(registry, 1)
+    old = published(server)
+    written_by_another(server, 10, 30)
+    newest = published(server)
+    put(server, old)
+
+    assert len(recorded(Registry(server.store()))) == 31
+    assert published(server) == newest
+
+
+def test_a_copy_that_was_cut_in_its_middle_is_published_again(server: WebDav, registry: Registry) -> None:
+    add(registry, 1)
+    whole = published(server)
+    put(server, whole[: len(whole) // 2])
+
+    add(registry, 2)
+
+    assert published(server) == registry._store.read().text != whole
+
+
+def test_what_stands_there_without_revisions_becomes_the_first_one(server: WebDav) -> None:
+    store = server.store()
+    store.write("gone", None, backup=False)
+    other = replace(server, folder=f"{server.folder}deep/er/")
+    with other.client() as client:
+        for path in ("../", "", "morpheus/"):
+            client.request("MKCOL", path)
+    text = json.dumps({"version": 1, "forests": {"oak": {"id": "oak"}}, "nodes": {}, "theirs": "kept"})
+    put(other, text)
+    registry = Registry(other.store())
+    assert set(registry.read().forests) == {"oak"}
+
+    add(registry, 5)
+
+    assert json.loads(published(other))["theirs"] == "kept"
+    assert [each.text for each in other.store().backups()] == [text]
+
+
+@long
+def test_readers_never_see_a_torn_empty_or_missing_document(server: WebDav, registry: Registry) -> None:
+    add(registry, 1)
+    stop = threading.Event()
+    seen: list[int] = []
+
+    def read_plainly() -> int:
+        count = 0
+        with server.client() as client:
+            while not stop.is_set():
+                answer = client.get("morpheus/registry.json")
+                assert answer.status_code == 200
+                if b"filler" in answer.content:
+                    assert json.loads(answer.content)["forests"]["oak"]
+                count += 1
+        return count
+
+    def read_as_we_do() -> int:
+        ours = Registry(server.store())
+        while not stop.is_set():
+            seen.append(ours.read().revision)
+        return len(seen)
+
+    # WsgiDAV writes over a file in place, so its plain readers may see a part.
+    readers = [read_as_we_do, *([read_plainly] if server.username else [])]
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(each) for each in readers]
+        try:
+            store = server.store()
+            text, version, _ = store.read()
+            document = {**json.loads(text or ""), "revision": 999, "filler": "x" * 5000}
+            version = store.write(json.dumps(document), version, backup=False)
+            for k in range(200):
+                # The same length each time: Apache gives a file that grew meanwhile with its old length.
+                document |= {"revision": 1000 + k, "filler": "x" * 5000}
+                version = store.write(json.dumps(document), version, backup=False)
+        finally:
+            stop.set()
+        assert min(each.result() for each in running) > 20
+
+    assert seen == sorted(seen)
+
+
+# Documents, names and clocks
+
+
+def test_large_documents_and_missing_collections(server: WebDav) -> None:
+    store = server.store("not/made/yet/ä b/registry.json")
+    text = json.dumps({"text": "ü🌲" * 2**18}, ensure_ascii=False)
+    assert len(text.encode()) > 1_500_000
+
+    version = store.write(text, None, backup=False)
+    version = store.write(text + " ", version, backup=True)
+
+    assert server.store("not/made/yet/ä b/registry.json").read()[:2] == (text + " ", version)
+    assert store.backups()[0].text == text
+
+
+def test_a_named_document_is_made_once(server: WebDav) -> None:
+    first, second = (server.store(name="secrets/oak") for _ in range(2))
+    first.write("a secret", None, backup=False)
+
+    with pytest.raises(RegistryConflictError):
+        second.write("another", None, backup=False)
+
+    assert second.read().text == "a secret"
+    assert not (server.here / "morpheus/secrets/oak.json").exists()
+
+
+def test_a_clock_that_is_wrong_steals_no_lease(
+    server: WebDav, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(document: object, _: object) -> object:
+        return document.with_forest(document.forests.get("oak", Forest("oak")))  # type: ignore[attr-defined]
+
+    registry.update(lambda document, _: document.with_forest(Forest("oak")))
+    held = Hold(registry, Claim("oak", "plant", "one"), prepare, margin=1)  # type: ignore[arg-type]
+    assert held.forest.lease
+    ours = time.time
+    monkeypatch.setattr(time, "time", lambda: ours() + 600)
+    assert abs(server.store().read().now - held.forest.lease.started) < timedelta(seconds=60)
+
+    with pytest.raises(ForestBusyError):
+        Hold(Registry(server.store()), Claim("oak", "grow", "two"), prepare, margin=1)  # type: ignore[arg-type]
+
+
+def test_threads_share_one_store(server: WebDav) -> None:
+    shared = Registry(server.store())
+    add(shared, 0)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda k: add(shared, k), range(1, 40)))
+
+    assert sorted(recorded(shared)) == list(range(40))
