@@ -24,6 +24,7 @@ log = logging.getLogger("morpheus.registry")
 
 ROUNDS = 6  # of two MOVEs that race
 FILES = 2  # in each collection that is moved: what is copied one by one takes longer
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 MECHANISM = "morpheus.store"
 
 
@@ -31,19 +32,22 @@ def document_url(text: str) -> str:
     """The URL of the document that *text* means: the document, its directory (ends in /) or a bare host.
 
     Raises:
-        InvalidInputError: it is none of them.
+        InvalidInputError: it is none of them, or would send the password unencrypted.
     """
-    url = urlsplit(text if "://" in text else f"https://{text}")
-    if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.query or url.fragment:
-        raise InvalidInputError(
-            f"registry.url: {text!r} must be a host, a directory that ends in / or a document that ends in "
-            ".json, without user name and password."
-        )
+    try:
+        url = urlsplit(text if "://" in text else f"https://{text}")
+        known = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        known, url = False, urlsplit("")
     path = url.path or "/morpheus/"
-    if path.endswith("/"):
-        path += "registry.json"
-    if not path.endswith(".json"):
-        raise InvalidInputError(f"registry.url: {text!r} must end in .json, or in / for a directory.")
+    path += "registry.json" if path.endswith("/") else ""
+    if not known or "@" in url.netloc or url.query or url.fragment or not path.endswith(".json"):
+        raise InvalidInputError(  # without its text, in which a password may stand
+            "registry.url must be a bare host, a directory that ends in / or a document that ends in .json, "
+            "without user name and password; for example https://u1337.your-storagebox.de/morpheus/"
+        )
+    if url.scheme == "http" and url.hostname not in LOOPBACK:
+        raise InvalidInputError(f"{text} would send the password unencrypted: use https.")
     return url._replace(path=path).geturl()
 
 
