@@ -33,7 +33,7 @@ log = logging.getLogger("morpheus.registry")
 KEPT_REVISIONS = 20  # below the newest, for who is in the middle of reading one
 REMEMBERED = 500  # revisions that one names as its ancestors
 TURN_TIMEOUT = 10  # seconds after which a server ends the lock of one who died
-TURN_PATIENCE = 2.0  # seconds to wait for a turn, which is only a courtesy
+TURN_PATIENCE = 5.0  # seconds to wait for a turn, which is only a courtesy; ten writers take three
 LISTING_TRIES = 20  # of a look at revisions that others prune meanwhile
 
 
@@ -338,7 +338,7 @@ class Revisions:
                 return token
             time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # spreads the waiting
             pause = min(pause * 1.5, 0.1)
-        self._no_turn_until = time.monotonic() + TURN_TIMEOUT
+        self._no_turn_until = time.monotonic() + TURN_TIMEOUT - TURN_PATIENCE  # until it ends by itself
         return None
 
 

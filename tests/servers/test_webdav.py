@@ -496,11 +496,11 @@ def test_readers_never_see_a_torn_empty_or_missing_document(server: WebDav, regi
         try:
             store = server.store()
             text, version, _ = store.read()
-            document = {**json.loads(text or ""), "revision": 999, "filler": "x" * 5000}
+            document = {**json.loads(text or ""), "revision": 1000, "filler": "x" * 5000}
             version = store.write(json.dumps(document), version, backup=False)
             for k in range(200):
                 # The same length each time: Apache gives a file that grew meanwhile with its old length.
-                document |= {"revision": 1000 + k, "filler": "x" * 5000}
+                document |= {"revision": 1001 + k, "filler": "x" * 5000}
                 version = store.write(json.dumps(document), version, backup=False)
         finally:
             stop.set()
