@@ -136,7 +136,7 @@ def test_bad_input_is_one_sentence_and_a_code(
         ("integration: {nats_versoin: 2.15.1}", 2, "nats_versoin"),
         ("registry: {password: '${NO_SUCH_VARIABLE}'}", 2, "NO_SUCH_VARIABLE"),
         ("registry: [", 2, "no YAML"),
-        ("registry: {type: s3}", 8, "not built in yet"),
+        ("registry: {type: s3}", 2, "type s3 needs a url"),
     ],
 )
 def test_a_part_or_setting_that_cannot_be_used_is_named(

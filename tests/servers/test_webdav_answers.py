@@ -27,7 +27,10 @@ def server(wsgidav_server: WebDav) -> WebDav:
 
 @pytest.fixture
 def store(server: WebDav, proxy: Proxy) -> Store:
-    """A store behind the proxy, that was written to before."""
+    """A store behind the proxy, that was written to before; what its server can is recorded there."""
+    record = server.here / "morpheus/morpheus.store/mechanism.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"once": true, "turns": true, "proven": false}')
     store = through(proxy, server).store()
     add(Registry(store), 1)
     return store
