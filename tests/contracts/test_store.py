@@ -90,7 +90,7 @@ def test_of_two_writers_that_expect_the_same_exactly_one_wins(store: Store) -> N
             return None
 
     with ThreadPoolExecutor(2) as pool:
-        for k in range(100):
+        for k in range(40):
             texts = [f"{k} of the first", f"{k} of the second"]
             written = list(pool.map(write, texts))
 

@@ -174,6 +174,7 @@ def copies(forest: Forest, stream: str) -> set[str]:
     return asyncio.run(ask())
 
 
+@pytest.mark.long
 def test_lost_streams_are_named_by_the_run_that_completes_an_interrupted_heal(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +220,7 @@ def test_nodes_that_still_run_on_deleted_files_are_seen_and_not_stopped_while_th
     assert here.forest("oak").nodes == forest.nodes
 
 
+@pytest.mark.long
 def test_of_two_copies_each_is_enough(here: Here) -> None:
     forest = plant("oak", nodes=3, cloud="local").forest
     publish(forest, {"orders": 2})

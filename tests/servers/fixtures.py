@@ -12,13 +12,11 @@ import pytest
 from tests.servers.proxy import Proxy
 from tests.servers.webdav import WebDav, apache, wsgidav
 
-DAV_SERVERS = [
-    pytest.param("apache", marks=pytest.mark.servers),
-    pytest.param("apache_without_locks", marks=pytest.mark.servers),
-    "wsgidav_server",
+# All in make test-servers: make test meets WsgiDAV with the contract of stores and with its answers.
+SERVERS = [
+    pytest.param(each, marks=pytest.mark.servers)
+    for each in ("apache", "apache_without_locks", "wsgidav_server")
 ]
-# For tests that take long: make test meets WsgiDAV without them.
-ALL_IN_TEST_SERVERS = [*DAV_SERVERS[:2], pytest.param("wsgidav_server", marks=pytest.mark.servers)]
 
 
 @contextlib.contextmanager

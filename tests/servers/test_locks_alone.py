@@ -26,6 +26,9 @@ test_backups = contract.test_the_newest_twenty_backups_are_kept_newest_first
 test_time = contract.test_the_time_is_real_and_in_utc
 
 
+pytestmark = pytest.mark.servers  # with the other tests of stores that take long
+
+
 @pytest.fixture
 def store(wsgidav_server: WebDav) -> Store:
     store = own_folder(wsgidav_server).store()

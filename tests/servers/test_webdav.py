@@ -30,7 +30,7 @@ from morpheus.forest import Forest
 from morpheus.registry import Registry, locked, revisions
 from morpheus.registry.lease import Claim, Hold
 from morpheus.wait import wait_until
-from tests.servers.fixtures import ALL_IN_TEST_SERVERS, DAV_SERVERS, own_folder
+from tests.servers.fixtures import SERVERS, own_folder
 from tests.servers.proxy import Cut, Gate, Plan, Point, Proxy, Request, Say, at
 from tests.servers.webdav import ROOT, WebDav
 from tests.servers.writer import add, recorded
@@ -38,7 +38,7 @@ from tests.servers.writer import add, recorded
 LOCK_TIMEOUT = 1  # seconds here, 30 otherwise
 
 
-@pytest.fixture(params=DAV_SERVERS)
+@pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest) -> WebDav:
     server: WebDav = request.getfixturevalue(request.param)
     return own_folder(server)
@@ -53,9 +53,6 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def registry(server: WebDav) -> Registry:
     return Registry(server.store())
-
-
-long = pytest.mark.parametrize("server", ALL_IN_TEST_SERVERS, indirect=True)
 
 
 def through(proxy: Proxy, server: WebDav) -> WebDav:
@@ -108,7 +105,6 @@ def cut_some_commits(chance: float) -> Plan:
     return plan
 
 
-@long
 @pytest.mark.parametrize("cuts", [False, True], ids=["", "replies cut"])
 def test_no_update_of_ten_processes_is_lost(
     server: WebDav, registry: Registry, proxy: Proxy, tmp_path: Path, cuts: bool
@@ -123,7 +119,6 @@ def test_no_update_of_ten_processes_is_lost(
     assert registry.read().revision == 201
 
 
-@long
 def test_killed_writers_lose_nothing_that_was_acknowledged(
     server: WebDav, registry: Registry, tmp_path: Path
 ) -> None:
@@ -231,7 +226,6 @@ def first_of(method: str, part: str, fault: Gate | Cut | Say) -> Plan:
 
 @pytest.mark.parametrize("point", [Point.REQUEST, Point.REPLY])
 @pytest.mark.parametrize("others", [25, 210])
-@long
 def test_a_writer_sleeps_while_its_number_is_made_and_pruned(
     server: WebDav, registry: Registry, proxy: Proxy, point: Point, others: int
 ) -> None:
@@ -310,7 +304,6 @@ def test_a_reply_lost_after_any_request_applies_nothing_twice(
     assert sorted(recorded(registry)) == [1, 2, 3, *range(101, 101 + steps)]
 
 
-@long
 def test_a_first_write_whose_every_reply_may_be_lost(server: WebDav, proxy: Proxy) -> None:
     proxy.schedule(lambda _: None)
     add(Registry(through(proxy, replace(server, folder=f"{server.folder}0/")).store()), 1)
@@ -467,7 +460,6 @@ def test_what_stands_there_without_revisions_becomes_the_first_one(server: WebDa
     assert [each.text for each in other.store().backups()] == [text]
 
 
-@long
 def test_readers_never_see_a_torn_empty_or_missing_document(server: WebDav, registry: Registry) -> None:
     add(registry, 1)
     stop = threading.Event()
