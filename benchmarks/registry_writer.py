@@ -42,15 +42,18 @@ def locking(url: str, client: httpx.Client) -> Callable[[], None]:
     """The loop that one writes by hand: LOCK, GET, PUT, UNLOCK."""
 
     def update() -> None:
-        while True:
-            locked = client.request("LOCK", url, content=LOCK, headers={"Timeout": "Second-30", "Depth": "0"})
-            if locked.is_success:
-                break
+        while not attempt():
             time.sleep(random.uniform(0.001, 0.01))
+
+    def attempt() -> bool:
+        locked = client.request("LOCK", url, content=LOCK, headers={"Timeout": "Second-30", "Depth": "0"})
+        if not locked.is_success:
+            return False
         token = locked.headers["lock-token"]
         count = int(client.get(url).text or 0)
-        client.put(url, content=str(count + 1).encode(), headers={"If": f"({token})"}).raise_for_status()
+        written = client.put(url, content=str(count + 1).encode(), headers={"If": f"({token})"})
         client.request("UNLOCK", url, headers={"Lock-Token": token})
+        return written.is_success
 
     return update
 
