@@ -19,14 +19,13 @@ from morpheus.errors import (
     RegistryConflictError,
     StopError,
 )
-from morpheus.registry import Registry, Store
+from morpheus.registry import LOST_REVISION_GAP, Registry, Store
 from morpheus.registry import document as documents
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
 
 log = logging.getLogger("morpheus.registry")
 
-LOST_GAP = 1000  # revisions to leave out where the newest one cannot be read
 MOVE_TRIES = 5
 
 
@@ -143,11 +142,12 @@ def _replaced(store: Store, text: str, *, force: bool) -> Document:
         name: max(known.epochs.get(name, 0), wanted.epochs.get(name, 0)) + 1
         for name in {*known.epochs, *wanted.epochs}
     }
+    gap = 1 if current or snapshot.text is None else LOST_REVISION_GAP
     restored = replace(
         wanted,
         forests={name: replace(forest, lease=None) for name, forest in wanted.forests.items()},
         registry_id=known.registry_id or wanted.registry_id or uuid.uuid4().hex,
-        revision=max(known.revision, wanted.revision) + (1 if current or snapshot.text is None else LOST_GAP),
+        revision=max(known.revision, wanted.revision) + gap,
         epochs=epochs,
         writes=(uuid.uuid4().hex,),
         updated_at=snapshot.now,

@@ -92,13 +92,6 @@ class Dav:
     def url(self, path: str) -> str:
         return urljoin(self.base, quote(path))
 
-    def close(self) -> None:
-        for _ in range(CONNECTIONS):
-            client = self._clients.get()
-            if client:
-                client.close()
-            self._clients.put(None)
-
     @contextlib.contextmanager
     def _client(self) -> Iterator[httpx.Client]:
         client = self._clients.get()

@@ -106,9 +106,7 @@ class Revisions:
 
     def read(self) -> Snapshot:
         self._look = look = self._looked()
-        newest = look.newest
-        version = None if newest.text is None else f"{newest.number}:{_digest(newest.text)}"
-        return Snapshot(newest.text, version, look.now)
+        return Snapshot(look.newest.text, self._version(look.newest), look.now)
 
     def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
         look, self._look = self._look, None  # after a write, what stands there has to be seen anew
@@ -188,12 +186,15 @@ class Revisions:
 
     def _newest(self) -> Look:
         for _ in range(LISTING_TRIES):
-            names, now = self._dav.children(f"{self._name}.versions/")
-            numbers = sorted(int(name) for name in names or [] if name.isdecimal())
+            numbers, now = self._numbers()
             newest = self._revision(numbers[-1]) if numbers else Revision(0, None)
             if newest:  # else it was pruned meanwhile, by many commits
                 return Look(newest, numbers, now)
         raise StoreBusyError(f"{self.url} changes faster than it can be read; try again.")
+
+    def _numbers(self) -> tuple[list[int], datetime]:
+        names, now = self._dav.children(f"{self._name}.versions/")
+        return sorted(int(name) for name in names or [] if name.isdecimal()), now
 
     def _revision(self, number: int) -> Revision | None:
         known = self._known  # another thread may replace it
@@ -280,8 +281,7 @@ class Revisions:
 
     def _listed(self, revision: Revision) -> Look:
         """The newest revision after *revision* was made: it itself, most of the time."""
-        names, now = self._dav.children(f"{self._name}.versions/")
-        numbers = sorted(int(name) for name in names or [] if name.isdecimal())
+        numbers, now = self._numbers()
         if numbers and numbers[-1] == revision.number:
             return Look(revision, numbers, now)
         return self._newest()
