@@ -20,6 +20,7 @@ class MemoryStore:
 
     def __init__(self, name: str = "fake", *, clock: Callable[[], datetime] = utc_now) -> None:
         self.url = f"memory:///{name}.json"
+        self.others: dict[str, MemoryStore] = {}
         self.clock = clock
         self._lock = threading.Lock()
         self._versions = itertools.count(1)
@@ -45,8 +46,12 @@ class MemoryStore:
     def turn(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
+    def place(self, name: str | None = None) -> "MemoryStore":
+        """This store, or the one of the document *name* beside it."""
+        return self.others.setdefault(name, MemoryStore(name)) if name else self
+
     def beside(self) -> Sequence[str]:
-        return []
+        return sorted(name for name, store in self.others.items() if store.read().text is not None)
 
     def foreign(self) -> str | None:
         return None

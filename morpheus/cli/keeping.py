@@ -1,5 +1,6 @@
 """Commands for the registry itself: what stands in it, its backups, its place. No Prefect here."""
 
+import functools
 import getpass
 import os
 import sys
@@ -56,15 +57,13 @@ def migrate(to: str, kind: str | None, username: str | None) -> tuple[str, str, 
     The password of the new place is taken from MORPHEUS_TARGET_PASSWORD, else asked for.
     """
     settings = config.load()
-    source = store(local=False)
-    target = _target(to, kind, username)
-    names = ("", *source.beside())
-    old = {name: source if not name else site.open_store(settings.registry, name) for name in names}
-    new = {name: _open(target, to, name or None) for name in names}
-    if new[""].url == source.url:
-        raise InvalidInputError(f"The registry stands at {source.url} already.")
-    moved = care.migrate(old, new)
-    return source.url, new[""].url, moved
+    store(local=False)  # else it says which one is missing
+    source = functools.partial(site.open_store, settings.registry)
+    target = functools.partial(_open, _target(to, kind, username), to)
+    old, new = source().url, target(None).url
+    if new == old:
+        raise InvalidInputError(f"The registry stands at {old} already.")
+    return old, new, care.migrate(source, target)
 
 
 def _target(to: str, kind: str | None, username: str | None) -> RegistrySettings:

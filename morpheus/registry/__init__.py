@@ -130,19 +130,27 @@ class Registry:
             stop=tenacity.stop_after_delay(UPDATE_TIMEOUT),
             reraise=True,
         )
-        mine: set[str] = set()
+        mine: dict[str, int] = {}
         return attempts(self._update_once, change, mine)
 
-    def _update_once(self, change: Change, mine: set[str]) -> Document:
-        """One read, decision and write; *mine* holds the ids of writes whose answer may have been lost."""
+    def _update_once(self, change: Change, mine: dict[str, int]) -> Document:
+        """One read, decision and write; *mine* holds the ids of writes whose answer may have been lost.
+
+        Beside each stands the revision that it would have made.
+        """
         with self._store.turn():
             return self._update_in_turn(change, mine)
 
-    def _update_in_turn(self, change: Change, mine: set[str]) -> Document:
+    def _update_in_turn(self, change: Change, mine: dict[str, int]) -> Document:
         snapshot = self._snapshot()
         before = self._load(snapshot)
-        if mine & set(before.writes):
+        if mine.keys() & set(before.writes):
             return before
+        if any(before.revision - made >= documents.REMEMBERED_WRITES for made in mine.values()):
+            raise RegistryBrokenError(
+                f"No answer came to a change of {self.url}, and so many others followed that nobody can tell "
+                "whether it happened: look with morpheus status, and run the command again if it did not."
+            )
         after = change(before, snapshot.now)
         if after == before:
             return before
@@ -156,9 +164,13 @@ class Registry:
         )
         text = documents.render(stamped)
         self._check(text)
-        mine.add(write)
+        mine[write] = stamped.revision
         keep = snapshot.text is not None and before.bare() != after.bare()
-        self._store.write(text, snapshot.version, backup=keep)
+        try:
+            self._store.write(text, snapshot.version, backup=keep)
+        except RegistryConflictError:
+            del mine[write]  # it did not happen
+            raise
         return stamped
 
     def _snapshot(self) -> Snapshot:

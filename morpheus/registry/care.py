@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,6 +27,9 @@ from morpheus.registry.lease import Claim, Hold
 log = logging.getLogger("morpheus.registry")
 
 MOVE_TRIES = 5
+
+Place = Callable[[str | None], Store]
+"""Where a registry stands (None), with the documents beside it by their names, such as ``secrets/oak``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +192,8 @@ def unlock(registry: Registry, name: str, *, force: bool) -> str:
     return f"{name} was held by {holder} and is free now."
 
 
-def migrate(source: Mapping[str, Store], target: Mapping[str, Store]) -> Document:
-    """Move a registry and the documents beside it (by their names; "" is the registry itself).
+def migrate(source: Place, target: Place) -> Document:
+    """Move a registry and the documents beside it.
 
     Every forest is held meanwhile; the copy is read back; at last the source is sealed, so that whoever still
     uses it is told where the registry is now. Running it again completes a migration that was interrupted.
@@ -198,10 +201,16 @@ def migrate(source: Mapping[str, Store], target: Mapping[str, Store]) -> Documen
     Raises:
         RefusedError: something else stands at the target.
     """
-    registry = Registry(source[""])
+    old, new = source(None), target(None)
+    registry = Registry(old)
     for _ in range(MOVE_TRIES):
         with _all_held(registry):
-            seal = functools.partial(_sealed, copied=_copied(source, target), url=target[""].url)
+            document = registry.read()
+            copy = _unheld(document, new)
+            for name in old.beside():
+                _put(target(name), source(name).read().text)
+            _put(new, documents.render(copy))
+            seal = functools.partial(_sealed, copied=document, url=new.url)
             with contextlib.suppress(_ChangedError):
                 return registry.update(seal)
     raise RegistryConflictError(f"{registry.url} kept changing while it was moved: run it again.")
@@ -218,28 +227,27 @@ def _all_held(registry: Registry) -> Iterator[None]:
         yield
 
 
-def _copied(source: Mapping[str, Store], target: Mapping[str, Store]) -> Document:
-    """Copy all documents, the registry last, and read every copy back."""
-    for name, store in source.items():
-        text = store.read().text
-        if name and text is not None:
-            _put(target[name], text)
-    document = Registry(source[""]).read()
+def _unheld(document: Document, target: Store) -> Document:
+    """What *target* is to hold: *document* without leases.
+
+    Raises:
+        RefusedError: something else stands there.
+    """
     free = {name: replace(forest, lease=None) for name, forest in document.forests.items()}
     copy = replace(document, forests=free, registry_id=document.registry_id or uuid.uuid4().hex)
-    there = target[""].read().text
+    there = target.read().text
     known = readable(there)
     if there is not None and (known is None or known.registry_id != copy.registry_id or known.moved_to):
         raise RefusedError(
-            f"Another registry stands at {target[''].url}: nothing was moved. Choose an empty place."
+            f"Another registry stands at {target.url}: nothing was moved. Choose an empty place."
         )
-    _put(target[""], documents.render(copy))
-    return document
+    return copy
 
 
-def _put(store: Store, text: str) -> None:
+def _put(store: Store, text: str | None) -> None:
+    """Write *text*, if there is any, and read it back."""
     there = store.read()
-    if there.text == text:
+    if text is None or there.text == text:
         return
     store.write(text, there.version, backup=there.text is not None)
     if store.read().text != text:

@@ -125,29 +125,33 @@ class Dav:
             unquote(each).rpartition("/")[2] for each in paths if unquote(each) != unquote(own)
         ], answer.now
 
-    def put(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> bool:
+    def put(
+        self, path: str, body: bytes, headers: Mapping[str, str] | None = None, *, patiently: bool = False
+    ) -> bool:
         """Write a file; False where a condition in *headers* did not hold.
 
         Raises:
             MissingCollectionError: the collection is not there.
         """
-        answer = self._once("PUT", path, content=body, headers=headers, also={HTTPStatus.PRECONDITION_FAILED})
+        send = self._patiently if patiently else self._once
+        answer = send("PUT", path, content=body, headers=headers, also={HTTPStatus.PRECONDITION_FAILED})
         return answer.status != HTTPStatus.PRECONDITION_FAILED
 
-    def make_collection(self, path: str) -> bool:
+    def make_collection(self, path: str, *, patiently: bool = False) -> bool:
         """Make a collection; False where it is there already.
 
         Raises:
             MissingCollectionError: the one above it is not there.
         """
-        return self._make(f"{path}/")
+        return self._make(f"{path}/", patiently=patiently)
 
-    def _make(self, path: str, *, raw: bool = False) -> bool:
+    def _make(self, path: str, *, raw: bool = False, patiently: bool = False) -> bool:
         there = {HTTPStatus.METHOD_NOT_ALLOWED}
+        send = self._patiently if patiently else self._once
         try:
-            answer = self._once("MKCOL", path, also=there, raw=raw)
+            answer = send("MKCOL", path, also=there, raw=raw)
         except RegistryBrokenError:  # Apache answers 403 to one of two that make it at the same time
-            answer = self._once("MKCOL", path, also=there, raw=raw)
+            answer = send("MKCOL", path, also=there, raw=raw)
         return answer.status != HTTPStatus.METHOD_NOT_ALLOWED
 
     def make_collections(self, path: str) -> None:
@@ -204,7 +208,7 @@ class Dav:
         )
 
     def _patiently(self, method: str, path: str, **request: Any) -> Answer:
-        """A request that changes nothing, and so may be sent again."""
+        """A request that may be sent again: it changes nothing, or the same once more."""
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TransientError),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),

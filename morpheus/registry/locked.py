@@ -78,7 +78,7 @@ class Locked:
             try:
                 token = self._dav.lock(self._file, LOCK_TIMEOUT)
             except MissingCollectionError:
-                self._dav.make_collections("")
+                self._dav.make_collections(self._name.rpartition("/")[0])
                 continue
             if token:
                 return token

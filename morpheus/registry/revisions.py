@@ -34,6 +34,7 @@ KEPT_REVISIONS = 20  # below the newest, for who is in the middle of reading one
 REMEMBERED = 500  # revisions that one names as its ancestors
 TURN_TIMEOUT = 10  # seconds after which a server ends the lock of one who died
 TURN_PATIENCE = 5.0  # seconds to wait for a turn, which is only a courtesy; ten writers take three
+LEAST_ROOM = 4096  # bytes of the published copy
 LISTING_TRIES = 20  # of a look at revisions that others prune meanwhile
 
 
@@ -63,8 +64,8 @@ class Revision:
         return other.past[-1] in self.past
 
     def knows(self, text: str) -> bool:
-        """Whether *text* is this one, one before it, or what a cut upload left of this one."""
-        if (self.text or "").startswith(text):
+        """Whether *text* is this one, one before it, or what a cut upload left of this one; padded or not."""
+        if (self.text or "").startswith(text.rstrip()):
             return True
         digest = _digest(text)
         return any(each.endswith(digest) for each in self.past)
@@ -89,7 +90,8 @@ class Revisions:
         name: of the document, below the server's base and without ``.json``.
         published: whether the text also stands where other programs read it, and may change it.
         turns: whether the server has locks by which writers take turns.
-        proven: whether a MOVE that succeeded needs no second look.
+        proven: whether it is known to move and to write by rename(2), so that a MOVE that succeeded needs no
+            second look, and an upload is there as a whole or not at all.
     """
 
     def __init__(self, dav: Dav, name: str, *, published: bool, turns: bool, proven: bool) -> None:
@@ -98,7 +100,7 @@ class Revisions:
         self._known: Revision | None = None  # revisions never change, so the newest one is read once
         self._look: Look | None = None
         self._swept = self._warned = False
-        self._no_turn_until = 0.0
+        self._no_lock_until: dict[str, float] = {}
 
     @property
     def url(self) -> str:
@@ -147,13 +149,8 @@ class Revisions:
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Keep other writers waiting while the block runs, if the server can; nothing relies on it."""
-        token = self._locked() if self._turns else None
-        try:
+        with self._locked(f"{self._name}.turn") if self._turns else contextlib.nullcontext():
             yield
-        finally:
-            if token:
-                with contextlib.suppress(TransientError, RegistryBrokenError):
-                    self._dav.unlock(f"{self._name}.turn", token)
 
     # Looking
 
@@ -288,16 +285,31 @@ class Revisions:
 
     def _publish(self, revision: Revision, look: Look) -> None:
         """Put the text where other programs read it; who comes next does it if it fails."""
-        if not self._is_published or look.published == revision.text or revision.text is None:
+        there, text = look.published, revision.text
+        if not self._is_published or text is None or (there is not None and _digest(there) == _digest(text)):
             return
-        condition = {"If-Match": look.etag} if look.etag else {}
-        if look.published is None:
-            condition = {"If-None-Match": "*"}
         try:
-            if self._dav.put(f"{self._name}.json", revision.text.encode(), condition):
-                look.published, look.etag = revision.text, None
+            with self._publishing() as token:
+                for padded in _in_steps(there, text):
+                    if not self._dav.put(f"{self._name}.json", padded, _condition(look, token)):
+                        return
+                    look.published, look.etag = _text(padded), None
         except (TransientError, ReloadError, RegistryBrokenError) as error:
             log.info("%s could not be brought up to date yet: %s", self.url, error)
+
+    @contextlib.contextmanager
+    def _publishing(self) -> Iterator[str | None]:
+        """While the block runs keep others out, where the server may write in place; a lock's token, if any.
+
+        Two uploads at once would leave a mixture there.
+        """
+        if self._proven or not self._turns:
+            yield None
+            return
+        with self._locked(f"{self._name}.json") as token:
+            if token is None:
+                raise StoreBusyError("another program is writing to it")
+            yield token
 
     def _prune(self, newest: Revision, look: Look) -> None:
         """Remove what nobody reads any more, and what writers that died had prepared."""
@@ -322,24 +334,59 @@ class Revisions:
 
     # Taking turns
 
-    def _locked(self) -> str | None:
+    @contextlib.contextmanager
+    def _locked(self, path: str) -> Iterator[str | None]:
+        """Lock *path* while the block runs; it gets the token, None where there was none to be had."""
+        token = self._lock(path)
+        try:
+            yield token
+        finally:
+            if token:
+                with contextlib.suppress(TransientError, RegistryBrokenError):
+                    self._dav.unlock(path, token)
+
+    def _lock(self, path: str) -> str | None:
         """A token, or None where there is none to be had; who stands still with it is waited for once."""
-        if time.monotonic() < self._no_turn_until:
+        if time.monotonic() < self._no_lock_until.get(path, 0):
             return None
         deadline = time.monotonic() + TURN_PATIENCE
         pause = 0.01
         while time.monotonic() < deadline:
             try:
-                token = self._dav.lock(f"{self._name}.turn", TURN_TIMEOUT)
+                token = self._dav.lock(path, TURN_TIMEOUT)
             except (TransientError, RegistryBrokenError) as error:
-                log.debug("no turns at %s: %s", self.url, error)
+                log.debug("no lock of %s: %s", self._dav.url(path), error)
                 return None
             if token is not None:
                 return token
             time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # spreads the waiting
             pause = min(pause * 1.5, 0.1)
-        self._no_turn_until = time.monotonic() + TURN_TIMEOUT - TURN_PATIENCE  # until it ends by itself
+        self._no_lock_until[path] = time.monotonic() + TURN_TIMEOUT - TURN_PATIENCE  # until it ends by itself
         return None
+
+
+def _condition(look: Look, token: str | None) -> dict[str, str]:
+    """The headers by which an upload replaces only the copy that was seen, as far as the server can tell."""
+    if token:
+        return {"If": f"(<{token}> [{look.etag}])" if look.etag else f"(<{token}>)"}
+    if look.published is None:
+        return {"If-None-Match": "*"}
+    return {"If-Match": look.etag} if look.etag else {}
+
+
+def _in_steps(there: str | None, text: str) -> list[bytes]:
+    """The bytes to publish, one after the other, so that plain readers find one text or the other, whole.
+
+    Apache looks up a file's size, then opens the file: who asks while another takes its place gets the new
+    text with the old length. So the copy is padded with spaces, as JSON allows, never shrinks, and before it
+    grows, what is there gets the new length.
+    """
+    old, new = (_bytes(there or ""), _bytes(text))
+    room = max(len(old), LEAST_ROOM)
+    while room < len(new):
+        room *= 2
+    steps = [old.ljust(room)] if there is not None and len(old) < room else []
+    return [*steps, new.ljust(room)]
 
 
 def _hour(now: datetime) -> int:
@@ -352,5 +399,10 @@ def _text(body: bytes) -> str:
     return body.decode(errors="surrogateescape")
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
+
+
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+    """By which a text is known, whether it was padded or not."""
+    return hashlib.sha256(_bytes(text.rstrip())).hexdigest()[:16]

@@ -8,13 +8,21 @@ the store, so that all devices use the same one.
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from threading import Barrier
 from urllib.parse import urlsplit
 
-from morpheus.errors import InvalidInputError, RegistryBrokenError, StoreBusyError, TransientError
+import tenacity
+
+from morpheus.errors import (
+    InvalidInputError,
+    RegistryBrokenError,
+    StoreBusyError,
+    TransientError,
+    UnreachableError,
+)
 from morpheus.registry import SECRETS, Backup, Snapshot
 from morpheus.registry.dav import Dav, MissingCollectionError, fresh_name
 from morpheus.registry.locked import Locked
@@ -26,6 +34,8 @@ ROUNDS = 6  # of two MOVEs that race
 FILES = 2  # in each collection that is moved: what is copied one by one takes longer
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 MECHANISM = "morpheus.store"
+PROBING = "morpheus.probing"
+PROBE_TRIES = 5  # of each question, on a network that loses answers
 
 
 def document_url(text: str) -> str:
@@ -56,8 +66,8 @@ class Abilities:
     """What a server can.
 
     ``once``: of several MOVEs onto one name only one succeeds. ``turns``: its locks exclude. ``proven``: its
-    software is known to move by rename(2), so that a success needs no second look; a race that is lost once
-    in a thousand times is not found by trying.
+    software is known to move and to write by rename(2), so that a success needs no second look and an upload
+    is whole; a race that is lost once in a thousand times is not found by trying.
     """
 
     once: bool
@@ -102,8 +112,8 @@ class WebDavStore:
 
     def beside(self) -> Sequence[str]:
         names, _ = self._dav.children(f"{SECRETS}/")
-        stems = {name.removesuffix(".versions").removesuffix(".json") for name in names or [] if "." in name}
-        return [f"{SECRETS}/{stem}" for stem in sorted(stems) if not stem.endswith((".making", ".turn"))]
+        stems = {name.partition(".")[0] for name in names or [] if name.endswith((".versions", ".json"))}
+        return [f"{SECRETS}/{stem}" for stem in sorted(stems)]
 
     def foreign(self) -> str | None:
         return self._chosen().foreign()
@@ -148,8 +158,23 @@ class WebDavStore:
         Raises:
             RegistryBrokenError: it can keep no promise.
         """
+        place = f"{PROBING}/{fresh_name()}"
         self._dav.make_collections("")
-        abilities = probe(self._dav)
+        self._dav.make_collections(place)
+        try:
+            abilities = probe(self._dav, place)
+            if not self._recorded():
+                self._record(abilities, place)
+        finally:
+            self._clear(place)
+        self._mechanism = None
+        return self._chosen()
+
+    def _recorded(self) -> bool:
+        return self._dav.get(f"{MECHANISM}/mechanism.json").found
+
+    def _record(self, abilities: Abilities, place: str) -> None:
+        """Make *abilities* the store's, unless another device comes first with what it found."""
         if not (abilities.once or abilities.turns):
             raise RegistryBrokenError(
                 f"The server of {self.url} can keep no registry: of two writers it lets both win (its MOVE "
@@ -161,39 +186,51 @@ class WebDavStore:
                 "longer than a lock lasts could overwrite what came since",
                 self.url,
             )
-        making = f"{MECHANISM}-{fresh_name()}"
+        making = f"{place}/mechanism"
         self._dav.make_collection(making)
-        self._dav.put(f"{making}/mechanism.json", json.dumps(asdict(abilities)).encode())
-        if not self._dav.move_once(making, MECHANISM):
-            self._dav.delete(f"{making}/")
-        self._mechanism = None
-        return self._chosen()
+        self._dav.put(f"{making}/mechanism.json", json.dumps(asdict(abilities)).encode(), patiently=True)
+        self._dav.move_once(making, MECHANISM)
+
+    def _clear(self, place: str) -> None:
+        """Remove what was made to find out; all of it, others' too, once it is recorded.
+
+        Who is still asking then fails, tries again, and finds the record.
+        """
+        with contextlib.suppress(TransientError, RegistryBrokenError):
+            self._dav.delete(f"{PROBING if self._recorded() else place}/", patiently=True)
 
 
-def probe(dav: Dav) -> Abilities:
-    """Find out what the server can, in a collection that is gone afterwards.
+def probe(dav: Dav, place: str) -> Abilities:
+    """Find out what the server can, in the collection *place*.
 
     WsgiDAV is known: its MOVE looks whether anything is there, and then moves *into* what came meanwhile. So
     both are told that they won, rarely, but what the first one moved stays: the look after each commit tells.
     """
-    top = f"morpheus-probe-{fresh_name()}"
-    dav.make_collection(top)
-    try:
-        software = dav.software().lower()
-        once = all(_first_stays(dav, f"{top}/{k}", told="wsgidav" not in software) for k in range(ROUNDS))
-        return Abilities(once, _locks_exclude(dav, f"{top}/lock"), proven=once and "apache" in software)
-    finally:
-        with contextlib.suppress(TransientError, RegistryBrokenError):
-            dav.delete(f"{top}/", patiently=True)
+    software = dav.software().lower()
+    told = "wsgidav" not in software
+    once = all(_answered(_first_stays, dav, f"{place}/{k}", told) for k in range(ROUNDS))
+    turns = _answered(_locks_exclude, dav, f"{place}/lock")
+    return Abilities(once, turns, proven=once and "apache" in software)
 
 
-def _first_stays(dav: Dav, place: str, *, told: bool) -> bool:
+def _answered(ask: Callable[..., bool], dav: Dav, place: str, *more: bool) -> bool:
+    """What *ask* finds out at *place*, or beside it where an answer was lost on the way."""
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type((StoreBusyError, UnreachableError)),
+        wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
+        stop=tenacity.stop_after_attempt(PROBE_TRIES),
+        reraise=True,
+    )
+    return attempts(lambda: ask(dav, f"{place}-{fresh_name()[:8]}", *more))
+
+
+def _first_stays(dav: Dav, place: str, told: bool) -> bool:
     """Whether of two MOVEs onto one name one stays, is *told* so alone, and a third one fails."""
-    dav.make_collection(place)
+    dav.make_collection(place, patiently=True)
     for who in "abc":
-        dav.make_collection(f"{place}/{who}")
+        dav.make_collection(f"{place}/{who}", patiently=True)
         for k in range(FILES):
-            dav.put(f"{place}/{who}/{k}", who.encode())
+            dav.put(f"{place}/{who}/{k}", who.encode(), patiently=True)
     barrier = Barrier(2)
 
     def move(who: str) -> bool:
@@ -213,7 +250,7 @@ def _locks_exclude(dav: Dav, place: str) -> bool:
     """Whether a lock keeps others from locking and writing, and lets its holder write."""
     tokens: list[str] = []
     try:
-        dav.put(place, b"free")
+        dav.put(place, b"free", patiently=True)
         if not _taken(dav, place, tokens) or _taken(dav, place, tokens):
             return False
         with contextlib.suppress(StoreBusyError):

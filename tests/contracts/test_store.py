@@ -1,7 +1,6 @@
 """The contract of the Store port: whatever keeps the registry keeps these promises."""
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,31 +9,18 @@ import pytest
 
 from morpheus.errors import RegistryConflictError, TransientError
 from morpheus.registry import Store
-from morpheus.registry.local import LocalStore
-from tests.fakes import MemoryStore
-from tests.servers.fixtures import own_folder
-
-# A new backend is one line here; what needs more than pip packages bears the mark of its part.
-STORES: dict[str, Callable[[pytest.FixtureRequest, Path], Store]] = {
-    "local": lambda _, folder: LocalStore(folder / "data" / "registry.json"),
-    "memory": lambda _, folder: MemoryStore(folder.name),
-    "s3": lambda request, folder: request.getfixturevalue("s3").store(f"tests/{folder.name}.json"),
-    "apache": lambda request, _: own_folder(request.getfixturevalue("apache")).store(),
-    "apache without locks": lambda request, _: own_folder(
-        request.getfixturevalue("apache_without_locks")
-    ).store(),
-    "wsgidav": lambda request, _: own_folder(request.getfixturevalue("wsgidav_server")).store(),
-}
+from morpheus.registry.care import Place
+from tests.contracts.places import KINDS, PLACES
 
 
-SERVERS = {"apache", "apache without locks"}
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return KINDS[request.param](request, tmp_path)
 
 
-@pytest.fixture(
-    params=[pytest.param(each, marks=[pytest.mark.servers] if each in SERVERS else []) for each in STORES]
-)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return STORES[request.param](request, tmp_path)
+@pytest.fixture
+def store(place: Place) -> Store:
+    return place(None)
 
 
 def test_nothing_is_read_before_the_first_write(store: Store) -> None:
@@ -165,3 +151,30 @@ def test_the_time_is_real_and_in_utc(store: Store) -> None:
 def test_the_place_is_named_without_credentials(store: Store) -> None:
     assert store.url.endswith(".json")
     assert "@" not in store.url
+
+
+# Documents beside the registry
+
+
+def test_what_stands_beside_a_document_is_listed_by_name(place: Place, store: Store) -> None:
+    assert store.beside() == []
+    for name in ("secrets/oak", "secrets/elm"):
+        version = place(name).write(f"of {name}", None, backup=False)
+        place(name).write(f"of {name}, changed", version, backup=True)
+    store.write("the registry", None, backup=False)
+
+    assert store.beside() == ["secrets/elm", "secrets/oak"]
+    assert [place(name).read().text for name in store.beside()] == [
+        "of secrets/elm, changed",
+        "of secrets/oak, changed",
+    ]
+    assert store.read().text == "the registry"
+
+
+def test_a_document_beside_is_made_once(place: Place) -> None:
+    place("secrets/oak").write("a secret", None, backup=False)
+
+    with pytest.raises(RegistryConflictError):
+        place("secrets/oak").write("another", None, backup=False)
+
+    assert place("secrets/oak").read().text == "a secret"

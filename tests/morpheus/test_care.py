@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -186,6 +187,12 @@ def test_unlocking_says_when_there_is_nothing_to_do(registry: Registry) -> None:
 # Moving
 
 
+def place(store: LocalStore) -> care.Place:
+    """The folder of *store*."""
+    folder = Path(urlsplit(store.url).path).parent
+    return lambda name: LocalStore(folder / f"{name}.json") if name else store
+
+
 @pytest.fixture
 def target() -> MemoryStore:
     return MemoryStore("target")
@@ -198,21 +205,20 @@ def test_a_registry_moves_with_all_that_stands_beside_it(
     secret.write("a seed", None, backup=False)
     assert store.beside() == ["secrets/oak"]
     before = registry.read()
-    beside = MemoryStore("secrets/oak")
 
-    care.migrate({"": store, "secrets/oak": secret}, {"": target, "secrets/oak": beside})
+    care.migrate(place(store), target.place)
 
     after = Registry(target).read()
     assert (after.bare(), after.registry_id) == (before.bare(), before.registry_id)
     assert after.revision >= before.revision
     assert all(forest.lease is None for forest in after.forests.values())
-    assert beside.read().text == "a seed"
+    assert target.place("secrets/oak").read().text == "a seed"
 
 
 def test_the_old_store_names_the_new_one_and_refuses_everybody(
     registry: Registry, store: LocalStore, target: MemoryStore
 ) -> None:
-    care.migrate({"": store}, {"": target})
+    care.migrate(place(store), target.place)
 
     with pytest.raises(RegistryMovedError, match="memory:///target"):
         registry.read()
@@ -225,7 +231,7 @@ def test_a_held_forest_is_not_moved(registry: Registry, store: LocalStore, targe
     held(registry, "oak")
 
     with pytest.raises(ForestBusyError):
-        care.migrate({"": store}, {"": target})
+        care.migrate(place(store), target.place)
 
     assert target.read().text is None
     assert registry.read().moved_to is None
@@ -238,7 +244,7 @@ def test_another_registry_at_the_target_is_left_alone(
     before = target.read().text
 
     with pytest.raises(RefusedError, match="Another registry stands at memory:///target"):
-        care.migrate({"": store}, {"": target})
+        care.migrate(place(store), target.place)
 
     assert target.read().text == before
     assert {*registry.read().forests} == {"oak", "elm"}
@@ -265,7 +271,7 @@ def test_what_is_planted_meanwhile_moves_too(registry: Registry, store: LocalSto
             registry.update(lambda document, _, forest=forest: document.with_forest(forest))  # type: ignore[misc]
 
     target = Interrupting(plant)
-    care.migrate({"": store}, {"": target})
+    care.migrate(place(store), target.place)
 
     assert {*Registry(target).read().forests} == {"oak", "elm", "yew"}
 
@@ -284,9 +290,9 @@ def test_a_migration_that_was_interrupted_is_completed_by_the_next(
 
     target = Interrupting(cut)
     with pytest.raises(PowerCutError):
-        care.migrate({"": store}, {"": target})
+        care.migrate(place(store), target.place)
     assert {*registry.read().forests} == {"oak", "elm"}
 
-    care.migrate({"": store}, {"": target})
+    care.migrate(place(store), target.place)
 
     assert {*Registry(target).read().forests} == {"oak", "elm"}

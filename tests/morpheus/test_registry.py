@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from morpheus.errors import InvalidInputError, RegistryConflictError, StoreBusyError
+from morpheus.errors import InvalidInputError, RegistryBrokenError, RegistryConflictError, StoreBusyError
 from morpheus.forest import Forest, Lease, Node
 from morpheus.registry import Registry
 from morpheus.registry.document import REMEMBERED_WRITES, Document
@@ -55,22 +55,38 @@ def test_an_update_whose_answer_was_lost_happens_once(lost: str) -> None:
     assert store.writes == (4 if lost == "lost_before" else 3)
 
 
-def test_a_lost_answer_is_settled_although_others_wrote_since() -> None:
-    class Busy(UnsteadyStore):
-        def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
-            try:
-                return super().write(text, expected, backup=backup, over=over)
-            except StoreBusyError:
-                for _ in range(REMEMBERED_WRITES - 1):
-                    Registry(self).update(counted)
-                raise
+class Busy(UnsteadyStore):
+    """A store in which others write on while an answer is lost."""
 
-    registry = Registry(Busy(lost_after=1))
+    def __init__(self, others: int) -> None:
+        super().__init__(lost_after=1)
+        self._others = others
+
+    def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
+        try:
+            return super().write(text, expected, backup=backup, over=over)
+        except StoreBusyError:
+            for _ in range(self._others):
+                Registry(self).update(counted)
+            raise
+
+
+def test_a_lost_answer_is_settled_although_others_wrote_since() -> None:
+    registry = Registry(Busy(REMEMBERED_WRITES - 1))
 
     document = registry.update(counted)
 
     assert len(document.forests["oak"].used_numbers) == REMEMBERED_WRITES
     assert count(registry) == REMEMBERED_WRITES
+
+
+def test_a_lost_answer_that_nobody_can_settle_any_more_is_said() -> None:
+    registry = Registry(Busy(REMEMBERED_WRITES))
+
+    with pytest.raises(RegistryBrokenError, match="nobody can tell"):
+        registry.update(counted)
+
+    assert count(registry) == REMEMBERED_WRITES + 1
 
 
 def test_a_change_that_lost_a_race_is_asked_again_with_what_the_other_wrote() -> None:

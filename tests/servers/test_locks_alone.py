@@ -7,6 +7,7 @@ import pytest
 
 from morpheus.errors import RegistryConflictError
 from morpheus.registry import Registry, Store
+from morpheus.registry.care import Place
 from morpheus.registry.locked import Locked
 from tests.contracts import test_store as contract
 from tests.servers.fixtures import own_folder
@@ -23,6 +24,8 @@ test_many_first_writers = contract.test_of_many_first_writers_exactly_one_wins
 test_versions = contract.test_every_new_text_has_a_new_version
 test_kept = contract.test_a_replaced_text_is_kept_only_when_asked
 test_backups = contract.test_the_newest_twenty_backups_are_kept_newest_first
+test_beside = contract.test_what_stands_beside_a_document_is_listed_by_name
+test_beside_once = contract.test_a_document_beside_is_made_once
 test_time = contract.test_the_time_is_real_and_in_utc
 
 
@@ -30,10 +33,20 @@ pytestmark = pytest.mark.servers  # with the other tests of stores that take lon
 
 
 @pytest.fixture
-def store(wsgidav_server: WebDav) -> Store:
-    store = own_folder(wsgidav_server).store()
-    store._mechanism = Locked(store._dav, "registry")
-    return store
+def place(wsgidav_server: WebDav) -> Place:
+    server = own_folder(wsgidav_server)
+
+    def at(name: str | None) -> Store:
+        store = server.store(name=name)
+        store._mechanism = Locked(store._dav, name or "registry")
+        return store
+
+    return at
+
+
+@pytest.fixture
+def store(place: Place) -> Store:
+    return place(None)
 
 
 def test_a_lock_that_somebody_else_ended_is_no_leave_to_write(store: Store) -> None:

@@ -1,0 +1,49 @@
+"""Every kind of store that there is, each in an empty place of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from morpheus.registry.care import Place
+from morpheus.registry.local import LocalStore
+from tests.fakes import MemoryStore
+from tests.servers.fixtures import own_folder
+from tests.servers.s3 import S3
+from tests.servers.webdav import WebDav
+
+Kind = Callable[[pytest.FixtureRequest, Path], Place]
+
+
+def local(_: pytest.FixtureRequest, folder: Path) -> Place:
+    return lambda name: LocalStore(folder / "data" / f"{name or 'registry'}.json")
+
+
+def memory(_: pytest.FixtureRequest, folder: Path) -> Place:
+    return MemoryStore(folder.name).place
+
+
+def s3(request: pytest.FixtureRequest, folder: Path) -> Place:
+    server: S3 = request.getfixturevalue("s3")
+    return lambda name: server.store(f"tests/{folder.parent.name}/{folder.name}/registry.json", name)
+
+
+def webdav(fixture: str) -> Kind:
+    def place(request: pytest.FixtureRequest, _: Path) -> Place:
+        server: WebDav = own_folder(request.getfixturevalue(fixture))
+        return lambda name: server.store(name=name)
+
+    return place
+
+
+# A new backend is one line here; what needs more than pip packages bears the mark of its part.
+KINDS = {
+    "local": local,
+    "memory": memory,
+    "s3": s3,
+    "apache": webdav("apache"),
+    "apache without locks": webdav("apache_without_locks"),
+    "wsgidav": webdav("wsgidav_server"),
+}
+NEED_SERVERS = {"apache", "apache without locks"}
+PLACES = [pytest.param(each, marks=[pytest.mark.servers] if each in NEED_SERVERS else []) for each in KINDS]
