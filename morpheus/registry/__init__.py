@@ -5,6 +5,7 @@ above it owns the meaning: the retry on conflict exists here and nowhere else, e
 which a lost answer is settled, and a document that must not be trusted is refused.
 """
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Sequence
@@ -138,7 +139,8 @@ class Registry:
 
         Beside each stands the revision that it would have made.
         """
-        with self._store.turn():
+        # Whose answer was lost looks at once: while others have their turns, the ids are forgotten.
+        with contextlib.nullcontext() if mine else self._store.turn():
             return self._update_in_turn(change, mine)
 
     def _update_in_turn(self, change: Change, mine: dict[str, int]) -> Document:
@@ -146,11 +148,14 @@ class Registry:
         before = self._load(snapshot)
         if mine.keys() & set(before.writes):
             return before
-        if any(before.revision - made >= documents.REMEMBERED_WRITES for made in mine.values()):
-            raise RegistryBrokenError(
-                f"No answer came to a change of {self.url}, and so many others followed that nobody can tell "
-                "whether it happened: look with morpheus status, and run the command again if it did not."
-            )
+        for write, made in list(mine.items()):
+            if before.revision - made >= documents.REMEMBERED_WRITES:
+                raise RegistryBrokenError(
+                    f"No answer came to a change of {self.url}, and so many others followed that nobody can "
+                    "tell whether it happened: look with morpheus status, and run the command again if not."
+                )
+            if before.revision >= made:  # another write took its place
+                del mine[write]
         after = change(before, snapshot.now)
         if after == before:
             return before

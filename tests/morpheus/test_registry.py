@@ -8,7 +8,7 @@ import pytest
 from morpheus.errors import InvalidInputError, RegistryBrokenError, RegistryConflictError, StoreBusyError
 from morpheus.forest import Forest, Lease, Node
 from morpheus.registry import Registry
-from morpheus.registry.document import REMEMBERED_WRITES, Document
+from morpheus.registry.document import REMEMBERED_WRITES, Document, parse, render
 from tests.fakes import MemoryStore
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -87,6 +87,32 @@ def test_a_lost_answer_that_nobody_can_settle_any_more_is_said() -> None:
         registry.update(counted)
 
     assert count(registry) == REMEMBERED_WRITES + 1
+
+
+def test_a_write_that_did_not_happen_is_forgotten_once_another_took_its_place() -> None:
+    class Crowded(MemoryStore):
+        """The first write never arrives, and before each of the next ten others come first."""
+
+        tries = 0
+
+        def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
+            self.tries += 1
+            if self.tries == 1:
+                raise StoreBusyError("no answer")
+            for _ in range(10 if self.tries < 12 else 0):
+                before = parse(self.read().text or '{"version": 1, "forests": {}, "nodes": {}}')
+                after = replace(counted(before, NOON), revision=before.revision + 1, writes=("another's",))
+                self.put(render(after))
+            return super().write(text, expected, backup=backup, over=over)
+
+        def put(self, text: str) -> None:
+            super().write(text, self.read().version, backup=False)
+
+    registry = Registry(Crowded())
+
+    registry.update(counted)
+
+    assert count(registry) == 101 > REMEMBERED_WRITES
 
 
 def test_a_change_that_lost_a_race_is_asked_again_with_what_the_other_wrote() -> None:
