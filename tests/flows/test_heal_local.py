@@ -30,15 +30,16 @@ from morpheus.wait import wait_until
 MESSAGES = 300
 TRIES = 1000  # each is a question over the loopback
 WORKLOAD_TEXT = """#!{python}
-import asyncio, contextlib, os, nats, nats.js.errors
+import asyncio, contextlib, os, nats, nats.errors, nats.js.errors
 
 async def main():
     client = await nats.connect(os.environ["NATS_URL"])
     me = "work" + os.environ["NATS_URL"].rpartition(":")[2]
-    stream = client.jetstream(timeout=20)
-    await stream.add_stream(name=me, subjects=[me])
+    await client.jetstream(timeout=20).add_stream(name=me, subjects=[me])
+    stream = client.jetstream(timeout=2)
     while True:
-        with contextlib.suppress(nats.js.errors.NoStreamResponseError):  # known everywhere a moment later
+        # A stream is known everywhere a moment later; what was published until then gets no answer.
+        with contextlib.suppress(nats.js.errors.NoStreamResponseError, nats.errors.TimeoutError):
             await stream.publish(me, b"leaf")
         await asyncio.sleep(0.2)
 

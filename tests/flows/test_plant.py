@@ -84,6 +84,7 @@ def test_an_interrupted_plant_is_completed(land: Hilly, pattern: str) -> None:
     assert kept.items() <= land.hills.pids("oak").items()  # what ran was not started again
 
 
+@pytest.mark.long
 def test_failing_at_any_effect_leaves_nothing_of_the_run_and_all_of_before(land: Hilly) -> None:
     plant("elm", nodes=1)
     elm, elms_pids = land.forest("elm"), land.hills.pids("elm")
@@ -125,6 +126,7 @@ def test_a_failing_node_takes_its_siblings_along(land: Hilly, pattern: str) -> N
     nothing_is_left(land, "oak")
 
 
+@pytest.mark.long
 def test_a_heal_that_fails_anywhere_leaves_the_survivors_and_can_be_finished(land: Hilly) -> None:
     plant("oak", nodes=3)
     before = land.hills.pids("oak")
