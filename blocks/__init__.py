@@ -4,7 +4,7 @@ A slug is ``settings`` (what morpheus.yaml says), ``local`` (this machine), or t
 as ``<type>/<name>``. Objects with secrets never travel as flow parameters; slugs do.
 """
 
-from blocks.clouds import CloudBlock, open_cloud
+from blocks.clouds import CloudBlock, HetznerBlock, open_cloud
 from blocks.registries import (
     LocalRegistry,
     RegistryBlock,
@@ -15,6 +15,7 @@ from blocks.registries import (
 
 __all__ = [
     "CloudBlock",
+    "HetznerBlock",
     "LocalRegistry",
     "RegistryBlock",
     "S3Registry",

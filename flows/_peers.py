@@ -78,10 +78,11 @@ def refuse_weakened(risk: admin.AtRisk, leaving: tuple[str, ...]) -> None:
 def remove_peers(cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Access) -> None:
     """Take *leaving* out of the cluster, then whatever is left of their machines, then their records."""
     survivors = [node for node in hold.forest.staying if node.ip]
-    with client_urls(survivors, cloud) as urls:
-        for name in leaving:
-            hold.check()
-            asyncio.run(admin.remove_peer(urls, access.system_seed, name))
-            log.info("%s: removed from the cluster", name)
+    if cloud.runs_programs:
+        with client_urls(survivors, cloud) as urls:
+            for name in leaving:
+                hold.check()
+                asyncio.run(admin.remove_peer(urls, access.system_seed, name))
+                log.info("%s: removed from the cluster", name)
     all_or_raise([delete_server.submit(name, cloud, hold) for name in leaving])
     record("departure", hold, lambda forest, _: forest.without(*leaving))

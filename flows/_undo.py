@@ -52,6 +52,10 @@ def undo(cloud: Cloud, hold: Hold, run: str) -> None:
     rest = hold.update(lambda forest, _: undone(forest, run, removed) if forest else None)
     if rest is None:
         site.access_folder().forget(forest.name)
+        try:
+            cloud.clear(hold.registry_id, forest.name)
+        except MorpheusError as error:  # it costs nothing, and the next forest of that name takes it over
+            log.warning("%s", error)
 
 
 def give_back(cloud: Cloud, hold: Hold, servers: Sequence[Server], run: str) -> None:

@@ -6,7 +6,8 @@ the run itself created is removed when it fails or is cancelled (``keep`` leaves
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from prefect import flow, unmapped
@@ -24,12 +25,23 @@ from morpheus.forest import MAX_NODES, Forest, size_warning, wanted_nodes
 from morpheus.machine.binaries import find_programs
 from morpheus.names import name_from
 from morpheus.nats.access import Access
-from morpheus.plan import Verb, Wanted, activated, addressed, plan_plant, replaced, reserve, subjects
+from morpheus.plan import (
+    Verb,
+    Wanted,
+    activated,
+    addressed,
+    check_budget,
+    plan_plant,
+    replaced,
+    reserve,
+    subjects,
+)
+from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
 from tasks._retry import all_or_raise, settle
 from tasks.nats import await_streams, configure, start_nats, start_workload, verify_cluster
 from tasks.registry import record, take_lease
-from tasks.servers import ensure_server, observe
+from tasks.servers import admit, ensure_server, observe
 
 log = logging.getLogger("morpheus.plant")
 
@@ -46,14 +58,27 @@ class Planted:
 
 
 @dataclass(frozen=True, slots=True)
+class Programs:
+    """What is put on the nodes, as paths of this machine."""
+
+    nats: str
+    workload: str | None
+
+    @classmethod
+    def found(cls, settings: config.Settings) -> "Programs":
+        server, workload = find_programs(settings.integration, config.cache_dir())
+        log.info("nats-server %s from %s", server.version, server.origin)
+        return cls(str(server.path), str(workload.path) if workload else None)
+
+
+@dataclass(frozen=True, slots=True)
 class Ground:
-    """All that the steps of one plant share."""
+    """All that the steps of one plant share; no programs where machines cannot take any."""
 
     cloud: Cloud
     hold: Hold
     access: Access
-    nats: str
-    workload: str | None
+    programs: Programs | None
     run: str
 
 
@@ -94,22 +119,20 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
         known.url,
         run,
     )
+    if known.find(wanted.name) is None:
+        wanted = replace(wanted, price=where.price())
     site.check_unique(settings, wanted.name, known)
-    server, workload = find_programs(settings.integration, config.cache_dir())
-    log.info("nats-server %s from %s", server.version, server.origin)
-    program = str(workload.path) if workload else None
+    programs = Programs.found(settings) if where.runs_programs else None
 
-    claim = Claim(wanted.name, "plant", run)
-    with take_lease(
-        known,
-        claim,
-        lambda document, now: document.with_forest(reserve(document.forests.get(wanted.name), wanted, now)),
-        where.margin,
-    ) as hold:
+    def reserved(document: Document, now: datetime) -> Document:
+        forest = reserve(document.forests.get(wanted.name), wanted, now)
+        check_budget(document.forests, forest, settings.budget.max_monthly_eur)
+        return document.with_forest(forest)
+
+    with take_lease(known, Claim(wanted.name, "plant", run), reserved, where.margin) as hold:
         try:
             access = site.access_folder().ensure(wanted.name)
-            ground = Ground(where, hold, access, str(server.path), program, run)
-            lost = raise_forest(ground, settings)
+            lost = raise_forest(Ground(where, hold, access, programs, run), settings)
         except BaseException:
             settle()
             if not keep:
@@ -128,7 +151,9 @@ def raise_forest(ground: Ground, settings: config.Settings) -> tuple[str, ...]:
     if leaving := subjects(steps, Verb.REMOVE_PEER):
         retiring = subjects(steps, Verb.RETIRE)
         bring_up(ground, subjects(steps, Verb.REVIVE), without=retiring)
-        lost = streams_at_stake(ground.cloud, hold, leaving, ground.access, settings.provisioning)
+        lost: tuple[str, ...] = ()
+        if ground.programs:
+            lost = streams_at_stake(ground.cloud, hold, leaving, ground.access, settings.provisioning)
         fresh = subjects(steps, Verb.RESERVE)
         record(
             "replacement",
@@ -140,15 +165,23 @@ def raise_forest(ground: Ground, settings: config.Settings) -> tuple[str, ...]:
     else:
         bring_up(ground, (*subjects(steps, Verb.REVIVE), *subjects(steps, Verb.CREATE)))
 
-    wait, lost = settings.provisioning, hold.forest.lost_streams
-    verify_cluster(hold.forest, ground.cloud, wait.readiness_timeout, wait.readiness_interval)
-    if leaving or subjects(steps, Verb.REVIVE):
-        await_streams(hold.forest, ground.cloud, ground.access, lost, wait.readiness_timeout)
-    if ground.workload:
-        every = hold.forest.staying
-        all_or_raise(start_workload.map(every, *_same(hold.forest, ground.cloud, ground.workload, hold)))
+    lost = hold.forest.lost_streams
+    if ground.programs:
+        prove(ground, ground.programs, settings, healed=bool(leaving or subjects(steps, Verb.REVIVE)))
     record("active", hold, lambda forest, _: activated(forest))
     return lost
+
+
+def prove(ground: Ground, programs: Programs, settings: config.Settings, *, healed: bool) -> None:
+    """The cluster is formed, the streams of a *healed* one are complete, and the workload runs."""
+    hold, wait = ground.hold, settings.provisioning
+    verify_cluster(hold.forest, ground.cloud, wait.readiness_timeout, wait.readiness_interval)
+    if healed:
+        lost = hold.forest.lost_streams
+        await_streams(hold.forest, ground.cloud, ground.access, lost, wait.readiness_timeout)
+    if programs.workload:
+        every = hold.forest.staying
+        all_or_raise(start_workload.map(every, *_same(hold.forest, ground.cloud, programs.workload, hold)))
 
 
 def bring_up(ground: Ground, names: tuple[str, ...], *, without: tuple[str, ...] = ()) -> None:
@@ -167,10 +200,15 @@ def bring_up(ground: Ground, names: tuple[str, ...], *, without: tuple[str, ...]
             give_back(ground.cloud, hold, servers, ground.run)
             raise
         placed = [node for node in hold.forest.staying if node.ip and node.name not in without]
+        admit(ground.cloud, hold, tuple(str(node.ip) for node in placed))
+        if ground.programs is None:
+            return
         all_or_raise(configure.map(placed, *_same(hold.forest, ground.cloud, ground.access, hold)))
         starting = [node for node in placed if node.name in names]
         try:
-            all_or_raise(start_nats.map(starting, *_same(hold.forest, ground.cloud, ground.nats, hold)))
+            all_or_raise(
+                start_nats.map(starting, *_same(hold.forest, ground.cloud, ground.programs.nats, hold))
+            )
         except PortTakenError as error:
             log.warning("%s", error)
             continue

@@ -18,7 +18,7 @@ from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
 from tasks._retry import all_or_raise
 from tasks.registry import record, take_lease
-from tasks.servers import delete_server, observe
+from tasks.servers import clear, delete_server, observe
 
 log = logging.getLogger("morpheus.teardown")
 
@@ -88,6 +88,7 @@ def remove_all(cloud: Cloud, hold: Hold) -> tuple[str, ...]:
             f"{', '.join(server.name for server in left)} still exist, so {name} stays recorded: "
             f"run morpheus teardown {name} again."
         )
+    clear(cloud, hold)
     site.access_folder().forget(name)
     if strange := [node.name for node in hold.forest.nodes if not is_own(node, name)]:
         log.warning(

@@ -4,6 +4,7 @@ MorpheusError
     TransientError              retry: the same call may succeed in a moment; tasks do so
         StoreBusyError          a lock is held by another program, or the registry's store gives no answer
         UnreachableError        a server or machine gives no answer
+        CloudBusyError          the cloud's API is busy, or limits requests
     ReloadError                 reload and decide again: the world changed under us
         RegistryConflictError   another writer came first
         PortTakenError          a port that was free a moment ago is not
@@ -19,6 +20,7 @@ MorpheusError
         NotReadyError           a wait reached its bound
         MissingPartError        a program, provider or file that is needed is not there
         MachineError            this machine or one of the nodes could not do what was asked
+        CloudError              the cloud would not do what was asked: sold out, a limit, a protection
 
 Every class has an ``exit_code``, the one the command line ends with; docs/exit-codes.md lists them.
 """
@@ -44,6 +46,12 @@ class StoreBusyError(TransientError):
 
 class UnreachableError(TransientError):
     """A server or machine gives no answer."""
+
+    exit_code = 7
+
+
+class CloudBusyError(TransientError):
+    """The cloud's API is busy, or limits requests."""
 
     exit_code = 7
 
@@ -124,3 +132,9 @@ class MissingPartError(StopError):
 
 class MachineError(StopError):
     """This machine or one of the nodes could not do what was asked."""
+
+
+class CloudError(StopError):
+    """The cloud would not do what was asked; the sentence says why and what to do."""
+
+    exit_code = 9

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any
 
@@ -98,6 +99,34 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What something costs in EUR, VAT included: for each hour begun, and for a month at most."""
+
+    hourly: Decimal = Decimal(0)
+    monthly: Decimal = Decimal(0)
+
+    def __add__(self, other: "Price") -> "Price":
+        return Price(self.hourly + other.hourly, self.monthly + other.monthly)
+
+    def __str__(self) -> str:
+        return f"EUR {self.hourly:.4f}/h, {self.monthly:.2f}/month"
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """As a node's record holds it; nothing for what costs nothing."""
+        return {"price_hourly": str(self.hourly), "price_monthly": str(self.monthly)} if self.monthly else {}
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> "Price":
+        """The price in a node's record; nothing where it tells none that is one."""
+        try:
+            price = cls(Decimal(metadata["price_hourly"]), Decimal(metadata["price_monthly"]))
+        except (KeyError, InvalidOperation):
+            return cls()
+        return price if price.hourly.is_finite() and price.monthly.is_finite() else cls()
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One machine of a forest and the NATS server on it. Its name is its identity, for ever.
 
@@ -131,6 +160,10 @@ class Node:
         texts = {kind: self.metadata.get(f"{kind}_port", "") for kind in ("client", "cluster", "monitor")}
         read = {kind: whole_number(text, MAX_PORT) for kind, text in texts.items()}
         return replace(Ports(), **{kind: port for kind, port in read.items() if port})
+
+    @property
+    def price(self) -> Price:
+        return Price.of(self.metadata)
 
     @property
     def leaving(self) -> bool:
@@ -180,6 +213,11 @@ class Forest:
     def staying(self) -> tuple[Node, ...]:
         """The nodes that are meant to live."""
         return tuple(node for node in self.nodes if not node.leaving)
+
+    @property
+    def price(self) -> Price:
+        """What its machines cost together, those on their way out included."""
+        return sum((node.price for node in self.nodes), Price())
 
     def node(self, name: str) -> Node:
         return next(node for node in self.nodes if node.name == name)

@@ -5,13 +5,14 @@ is then recorded and seen ends in the same place: tests/morpheus/test_plan.py st
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 from morpheus.cloud import Server
 from morpheus.errors import RefusedError
-from morpheus.forest import Forest, Node, Status, check_count, check_name, size_word
+from morpheus.forest import Forest, Node, Price, Status, check_count, check_name, size_word
 from morpheus.machine import StoreState
 
 
@@ -55,7 +56,10 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The forest to be: ``nodes`` None means as many as it has, or *default* for a new one."""
+    """The forest to be: ``nodes`` None means as many as it has, or *default* for a new one.
+
+    ``price`` is what each new node costs at most.
+    """
 
     name: str
     nodes: int | None
@@ -64,6 +68,7 @@ class Wanted:
     registry_url: str = ""
     run: str | None = None
     default: int = 3
+    price: Price = field(default_factory=Price)
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -112,7 +117,23 @@ def reserve(forest: Forest | None, wanted: Wanted, now: datetime) -> Forest:
 
 
 def _reserved(name: str, wanted: Wanted, now: datetime) -> Node:
-    return Node(name, created_at=now, run=wanted.run)
+    return Node(name, created_at=now, run=wanted.run, metadata=wanted.price.metadata)
+
+
+def check_budget(before: Mapping[str, Forest], forest: Forest, most: float | None) -> None:
+    """Raise RefusedError when *forest* lets all forests together cost more than *most* EUR a month.
+
+    *before* are the forests as recorded; one that gets no dearer is never refused.
+    """
+    others = sum((each.price for each in before.values() if each.name != forest.name), Price())
+    known = before.get(forest.name)
+    total = others + forest.price
+    dearer = forest.price.monthly > (known.price.monthly if known else 0)
+    if most is not None and dearer and total.monthly > Decimal(str(most)):
+        raise RefusedError(
+            f"{forest.name} would cost up to EUR {forest.price.monthly:.2f} a month, and all forests "
+            f"together EUR {total.monthly:.2f}: budget.max_monthly_eur is {most:g}. Nothing was created."
+        )
 
 
 def lost(forest: Forest, seen: Mapping[str, Sight]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -47,10 +48,31 @@ class RegistrySettings(_Part):
 class HetznerSettings(_Part):
     """Machines on Hetzner Cloud."""
 
+    token: SecretStr | None = Field(
+        None, description="API token that may read and write; else HETZNER_API_TOKEN or HCLOUD_TOKEN."
+    )
     server_type: str = Field("cx23", description="Server type of new nodes.")
     server_type_fallback: tuple[str, ...] = Field((), description="Types to try when that one is sold out.")
     image: str = Field("debian-13", description="Image of new nodes.")
     location: str | tuple[str, ...] = Field("fsn1", description="Location, or locations in order.")
+    api_url: str = Field("https://api.hetzner.cloud/v1", description="The Cloud API.")
+    boxes_url: str = Field("https://api.hetzner.com/v1", description="The API of Storage Boxes.")
+    ipv6_target: str = Field(
+        "2a01:4ff:ff00::add:1",
+        description="Address to which a route must lead from here before IPv6-only nodes are made.",
+    )
+    create_timeout: float = Field(600.0, gt=0, description="Seconds until a new server must run.")
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """In order."""
+        return (self.location,) if isinstance(self.location, str) else self.location
+
+    @model_validator(mode="after")
+    def _has_a_location(self) -> Self:
+        if not self.locations:
+            raise ValueError("location names none")
+        return self
 
 
 class SshSettings(_Part):
@@ -64,6 +86,26 @@ class Ipv4Settings(_Part):
     """Public IPv4 addresses of nodes."""
 
     enabled: bool = Field(default=False, description="Give nodes an IPv4 address as well.")
+
+
+Network = IPv4Network | IPv6Network
+
+
+class FirewallSettings(_Part):
+    """Who may reach nodes from outside, as networks such as 192.0.2.0/24; NATS nodes reach each other."""
+
+    ssh: tuple[Network, ...] = Field(
+        (IPv4Network("0.0.0.0/0"), IPv6Network("::/0")), description="SSH; where nobody may, nodes are lost."
+    )
+    nats: tuple[Network, ...] = Field((), description="NATS clients, port 4222.")
+    leafnode: tuple[Network, ...] = Field((), description="NATS leaf nodes, port 7777.")
+    monitoring: tuple[Network, ...] = Field((), description="NATS monitoring, port 8222.")
+
+
+class BudgetSettings(_Part):
+    """What all forests together may cost."""
+
+    max_monthly_eur: float | None = Field(None, gt=0, description="EUR a month, VAT included.")
 
 
 class MachineSettings(_Part):
@@ -121,6 +163,8 @@ class Settings(_Part):
 
     registry: RegistrySettings = RegistrySettings()
     machine: MachineSettings = MachineSettings()
+    firewall: FirewallSettings = FirewallSettings()
+    budget: BudgetSettings = BudgetSettings()
     integration: IntegrationSettings = IntegrationSettings()
     provisioning: ProvisioningSettings = ProvisioningSettings()
     growth: GrowthSettings = GrowthSettings()
@@ -169,9 +213,19 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     if password and isinstance(raw.get("registry"), dict) and not raw["registry"].get("password"):
         raw["registry"]["password"] = password
     try:
-        return Settings.model_validate(raw)
+        return _with_token(Settings.model_validate(raw), environment)
     except ValidationError as error:
         raise InvalidInputError(f"{path}: {_explained(error)}") from error
+
+
+def _with_token(settings: Settings, environment: Mapping[str, str]) -> Settings:
+    """*settings* with the token of the environment, which wins."""
+    token = environment.get("HETZNER_API_TOKEN") or environment.get("HCLOUD_TOKEN")
+    if not token:
+        return settings
+    hetzner = settings.machine.hetzner.model_copy(update={"token": SecretStr(token)})
+    machine = settings.machine.model_copy(update={"hetzner": hetzner})
+    return settings.model_copy(update={"machine": machine})
 
 
 def _explained(error: ValidationError) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from morpheus import settings as config
 from morpheus.cloud import Cloud
-from morpheus.errors import InvalidInputError, MissingPartError, RefusedError, TransientError
+from morpheus.errors import InvalidInputError, RefusedError, TransientError
 from morpheus.forest import Forest
 from morpheus.registry import Registry, Store
 from morpheus.registry.local import LocalStore
@@ -53,14 +53,13 @@ def configured_cloud(settings: Settings) -> Cloud:
     """The cloud of the settings.
 
     Raises:
-        MissingPartError: its provider is not built in yet.
+        InvalidInputError: there is no token for it.
     """
     if settings.machine.provider == "local":
         return local_cloud()
-    raise MissingPartError(
-        f"The provider {settings.machine.provider} is not built in yet, so nothing was created. "
-        "A forest on this machine needs none: morpheus plant local"
-    )
+    from morpheus.cloud.hetzner import HetznerCloud  # noqa: PLC0415  # imports hcloud
+
+    return HetznerCloud(settings.machine, settings.firewall)
 
 
 def open_store(registry: RegistrySettings, name: str | None = None) -> Store:

@@ -34,7 +34,10 @@ def server_of(node: Node) -> Server:
 def look(cloud: Cloud, registry_id: str, forest: str) -> Mapping[str, Sight]:
     """What there is under the forest's names, as the plan wants to know it."""
     return {
-        server.name: Sight(cloud.store(server), running=cloud.machine(server).pid(NATS) is not None)
+        server.name: Sight(
+            cloud.store(server),
+            running=not cloud.runs_programs or cloud.machine(server).pid(NATS) is not None,
+        )
         for server in cloud.list_servers(registry_id, forest)
     }
 

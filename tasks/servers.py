@@ -35,3 +35,17 @@ def delete_server(name: str, cloud: Cloud, hold: Hold) -> None:
     hold.check()
     cloud.delete_server(hold.registry_id, name)
     log.info("%s: gone", name)
+
+
+@task(task_run_name="admit-{hold.forest.name}", **RETRYING)
+def admit(cloud: Cloud, hold: Hold, addresses: tuple[str, ...]) -> None:
+    """Let the nodes at *addresses* reach each other, and none that was let in before."""
+    hold.check()
+    cloud.admit(hold.registry_id, hold.forest.name, addresses)
+
+
+@task(task_run_name="clear-{hold.forest.name}", **RETRYING)
+def clear(cloud: Cloud, hold: Hold) -> None:
+    """Remove what the forest's servers shared, now that they are gone."""
+    hold.check()
+    cloud.clear(hold.registry_id, hold.forest.name)

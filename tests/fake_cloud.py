@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from morpheus.cloud import Order, Server, forest_of
 from morpheus.errors import MachineError, RefusedError
+from morpheus.forest import Price
 from morpheus.machine import NATS, Layout, Program, StoreState, store_marker, store_state
 
 
@@ -125,6 +126,7 @@ class FakeCloud:
     provider = "fake"
     location = "here"
     margin = 0.0
+    runs_programs = True
 
     def __init__(self) -> None:
         self.script = Script()
@@ -163,6 +165,15 @@ class FakeCloud:
                 raise RefusedError(f"The server {name} belongs to another registry.")
             with self.script.effect("delete", name):
                 del self.servers[name], self.machines[name]
+
+    def price(self) -> Price:
+        return Price()
+
+    def admit(self, registry_id: str, forest: str, addresses: Sequence[str]) -> None:
+        pass  # nothing keeps them apart
+
+    def clear(self, registry_id: str, forest: str) -> None:
+        pass  # they share nothing
 
     def machine(self, server: Server) -> FakeMachine:
         """The machine of *server*; of one that is not there, an empty one that keeps nothing."""

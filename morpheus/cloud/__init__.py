@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from morpheus.errors import InvalidInputError
-from morpheus.forest import Node, check_name
+from morpheus.forest import Node, Price, check_name
 from morpheus.machine import Machine, StoreState
 
 MANAGED_BY = "morpheus"
@@ -13,13 +13,17 @@ MANAGED_BY = "morpheus"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A server to be: its name, and whose it is. ``siblings`` is how many nodes the forest has with it."""
+    """A server to be: its name, and whose it is. ``siblings`` is how many nodes the forest has with it.
+
+    ``user_data`` is what the machine is told at birth, at most 32 KiB; every process on it can read that.
+    """
 
     name: str
     forest: str
     registry_id: str
     run: str
     siblings: int = 1
+    user_data: str = ""
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -77,6 +81,13 @@ class Cloud(Protocol):
     def margin(self) -> float:
         """Seconds after which a call that was given up can no longer take effect."""
 
+    @property
+    def runs_programs(self) -> bool:
+        """Whether programs can be put on its machines; where not, a node is ready when its machine runs."""
+
+    def price(self) -> Price:
+        """Return what a new node costs at most."""
+
     def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
         """Return our servers of *forest*, in the order of their names."""
 
@@ -94,6 +105,16 @@ class Cloud(Protocol):
         Raises:
             InvalidInputError: the name is not <forest>-node-<number>.
             RefusedError: the name is that of a server that is not ours.
+        """
+
+    def admit(self, registry_id: str, forest: str, addresses: Sequence[str]) -> None:
+        """Let the nodes of *forest* at *addresses* reach each other, and none that was let in before."""
+
+    def clear(self, registry_id: str, forest: str) -> None:
+        """Remove what the servers of *forest* shared, once they are gone.
+
+        Raises:
+            CloudError: something of it cannot be removed yet.
         """
 
     def machine(self, server: Server) -> Machine:

@@ -20,7 +20,7 @@ from morpheus import host
 from morpheus.cloud import Order, Server, forest_of
 from morpheus.errors import MachineError, RefusedError
 from morpheus.files import is_unfinished, make_folder
-from morpheus.forest import MAX_PORT, Node, Ports, check_name, whole_number
+from morpheus.forest import MAX_PORT, Node, Ports, Price, check_name, whole_number
 from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state
 from morpheus.machine.limits import LEAST_FILE, limits_for
 from morpheus.machine.local import LocalMachine, free_bytes, is_free, layout
@@ -39,6 +39,7 @@ class LocalCloud:
     provider = "local"
     location = ""
     margin = 5.0  # a process that was told to start has started by then
+    runs_programs = True
 
     def __init__(self, root: Path, *, first: Ports | None = None) -> None:
         self._root, self._ports = root / "forests", first or Ports()
@@ -71,6 +72,15 @@ class LocalCloud:
         self._clear(folder)
         with self._lock(), contextlib.suppress(OSError):  # its last node was this one, or it was not
             folder.parent.rmdir()
+
+    def price(self) -> Price:
+        return Price()
+
+    def admit(self, registry_id: str, forest: str, addresses: Sequence[str]) -> None:
+        pass  # they share one machine
+
+    def clear(self, registry_id: str, forest: str) -> None:
+        pass  # delete_server removes the forest's folder with its last node
 
     def machine(self, server: Server) -> LocalMachine:
         return LocalMachine(server.name, self._folder(server.name))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from morpheus.cloud import Cloud, Order, Server
 from morpheus.cloud.local import LocalCloud
-from morpheus.forest import Node
+from morpheus.forest import Node, Price
 from morpheus.machine import NATS, WORKLOAD, Program, StoreState
 from morpheus.machine.local import LocalMachine
 from tests import reader
@@ -85,6 +85,7 @@ class Hills:
     provider = "hills"
     location = "west"
     margin = 5.0
+    runs_programs = True
 
     def __init__(self, root: Path, effects: Effects) -> None:
         self._inner, self._root, self._effects = LocalCloud(root), root, effects
@@ -102,6 +103,15 @@ class Hills:
     def delete_server(self, registry_id: str, name: str) -> None:
         self._effects.happens(f"delete {name}")
         self._inner.delete_server(registry_id, name)
+
+    def price(self) -> Price:
+        return Price()
+
+    def admit(self, registry_id: str, forest: str, addresses: Sequence[str]) -> None:
+        pass
+
+    def clear(self, registry_id: str, forest: str) -> None:
+        pass
 
     def machine(self, server: Server) -> HillMachine:
         return HillMachine(server.name, self._inner.machine(server).folder, server.ip, self._effects)

@@ -12,7 +12,7 @@ from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
 from prefect.utilities.callables import parameter_schema
 from pydantic import SecretStr
 
-from blocks import LocalRegistry, S3Registry, StorageBoxRegistry, open_registry
+from blocks import HetznerBlock, LocalRegistry, S3Registry, StorageBoxRegistry, open_registry
 from deployments import register
 from morpheus.errors import InvalidInputError
 
@@ -88,7 +88,7 @@ def test_a_block_of_another_kind_is_no_registry() -> None:
         open_registry("pebble/grey", "fake")
 
 
-@pytest.mark.parametrize("block", [LocalRegistry, StorageBoxRegistry, S3Registry])
+@pytest.mark.parametrize("block", [HetznerBlock, LocalRegistry, StorageBoxRegistry, S3Registry])
 class TestBlocks(BlockStandardTestSuite):
     """Prefect's own demands on blocks, but for the one on logos: ours have none."""
 

@@ -1,0 +1,103 @@
+"""Servers on Hetzner Cloud; the only place that imports hcloud.
+
+Every act is *ensure* or *absent*: what is there under the name is looked up first and adopted when it is
+ours, also when the answer to its creation was lost. All servers of a forest are made at once, each in a call
+of its own thread; the looks and polls of such threads travel in one request.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from morpheus.cloud import Order, Server, forest_of
+from morpheus.cloud.hetzner.actions import Actions
+from morpheus.cloud.hetzner.api import MARGIN, Api
+from morpheus.cloud.hetzner.catalogue import Catalogue, dearest
+from morpheus.cloud.hetzner.network import Surroundings
+from morpheus.cloud.hetzner.servers import Servers
+from morpheus.errors import InvalidInputError, MissingPartError
+from morpheus.forest import Price, check_name
+from morpheus.machine import Machine, StoreState
+from morpheus.settings import FirewallSettings, MachineSettings
+
+
+class Ways(Protocol):
+    """How one gets onto servers."""
+
+    def machine(self, server: Server) -> Machine:
+        """Return the way onto *server*."""
+
+    def store(self, server: Server) -> StoreState:
+        """Return what stands in the place of the JetStream store of *server*."""
+
+
+class HetznerCloud:
+    """Servers of one project.
+
+    Args:
+        settings: which servers, with which key.
+        firewall: who may reach them.
+        ways: onto servers; without them nothing can be put on servers yet.
+
+    Raises:
+        InvalidInputError: there is no token, or none that can be one.
+    """
+
+    provider = "hetzner"
+    margin = MARGIN
+
+    def __init__(
+        self, settings: MachineSettings, firewall: FirewallSettings, *, ways: Ways | None = None
+    ) -> None:
+        hetzner = settings.hetzner
+        if hetzner.token is None or not hetzner.token.get_secret_value().strip():
+            raise InvalidInputError(
+                "There is no API token: set HETZNER_API_TOKEN to one of your project that may read and write "
+                "(Cloud Console, Security, API tokens)."
+            )
+        self._settings, self._firewall, self._ways = settings, firewall, ways
+        self._api = Api(hetzner.token.get_secret_value(), hetzner.api_url, hetzner.boxes_url)
+        self._actions = Actions(self._api)
+        self._catalogue = Catalogue(self._api, settings)
+        self._servers = Servers(self._api, self._actions, self._catalogue, settings, firewall)
+
+    @property
+    def location(self) -> str:
+        return self._settings.hetzner.locations[0]
+
+    @property
+    def runs_programs(self) -> bool:
+        return self._ways is not None
+
+    def price(self) -> Price:
+        """What a new node costs at most, whichever of the configured places it gets."""
+        return dearest(self._catalogue.candidates())
+
+    def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
+        return self._servers.of(registry_id, check_name(forest))
+
+    def ensure_server(self, order: Order) -> Server:
+        forest_of(order.name)
+        return self._servers.ensure(order)
+
+    def delete_server(self, registry_id: str, name: str) -> None:
+        forest_of(name)
+        self._servers.remove(registry_id, name)
+
+    def admit(self, registry_id: str, forest: str, addresses: Sequence[str]) -> None:
+        self._surroundings(registry_id, forest).admit(self._firewall, addresses)
+
+    def clear(self, registry_id: str, forest: str) -> None:
+        self._servers.forget(registry_id, forest)
+        self._surroundings(registry_id, forest).clear()
+
+    def machine(self, server: Server) -> Machine:
+        if self._ways is None:
+            raise MissingPartError(f"{server.name}: the way onto servers of Hetzner is not built in yet.")
+        return self._ways.machine(server)
+
+    def store(self, server: Server) -> StoreState:
+        # Without a way onto it nobody can see what is on a server; it is there, so nothing is lost.
+        return self._ways.store(server) if self._ways else StoreState.HELD
+
+    def _surroundings(self, registry_id: str, forest: str) -> Surroundings:
+        return Surroundings(self._api, self._actions, registry_id, check_name(forest))

@@ -1,0 +1,110 @@
+"""The operator's SSH key: found on this machine, known to the API by its fingerprint."""
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from hcloud.ssh_keys import BoundSSHKey
+
+from morpheus.cloud.hetzner.api import Api, TakenError
+from morpheus.errors import InvalidInputError, MissingPartError
+from morpheus.settings import SshSettings
+
+USUAL = ("id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub")  # in ~/.ssh
+AGENT_TIMEOUT = 5.0  # seconds
+
+
+def public_key(settings: SshSettings) -> str:
+    """The public key that new nodes let in, as one line: configured, of the agent, or in its usual place.
+
+    Raises:
+        InvalidInputError: the configured path holds no public key, nor does the file beside it.
+        MissingPartError: there is no key at all.
+    """
+    if settings.key_path:
+        path = settings.key_path.expanduser()
+        for each in (path.with_name(f"{path.name}.pub"), path):
+            if line := _line(each):
+                return line
+        raise InvalidInputError(
+            f"machine.ssh.key_path: neither {path}.pub nor {path} holds a public SSH key."
+        )
+    for line in (*_of_agent(), *(_line(Path.home() / ".ssh" / name) for name in USUAL)):
+        if line:
+            return line
+    raise MissingPartError(
+        "There is no SSH key, and without one nobody gets onto a new node: make one with ssh-keygen -t "
+        "ed25519, or set machine.ssh.key_path."
+    )
+
+
+def fingerprint(line: str) -> str:
+    """The MD5 fingerprint of a public key, by which the API knows it.
+
+    Raises:
+        ValueError: *line* is no public key.
+    """
+    try:
+        kind, data, *_ = line.split()
+        blob = base64.b64decode(data, validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise ValueError("no public key") from error
+    length = int.from_bytes(blob[:4], "big")
+    if blob[4 : 4 + length].decode("ascii", errors="replace") != kind:
+        raise ValueError("no public key")
+    digest = hashlib.md5(blob, usedforsecurity=False).hexdigest()
+    return ":".join(digest[k : k + 2] for k in range(0, len(digest), 2))
+
+
+def ensure_key(api: Api, settings: SshSettings) -> BoundSSHKey:
+    """The key in the project, whatever it is called there; uploaded when missing, never changed."""
+    line = public_key(settings)
+    mark = fingerprint(line)
+    if known := _known(api, mark):
+        return known
+    short = mark.replace(":", "")[:8]
+    for name in (settings.key_name or f"morpheus-{short}", f"{settings.key_name or 'morpheus'}-{short}-2"):
+        with contextlib.suppress(TakenError), api.call(f"upload the SSH key {name}"):
+            return api.client.ssh_keys.create(name=name, public_key=line)
+        if known := _known(api, mark):  # another device was faster; else the name is another key's
+            return known
+    raise InvalidInputError(
+        f"machine.ssh.key_name: {settings.key_name} is another key's name in the project; choose another."
+    )
+
+
+def _known(api: Api, mark: str) -> BoundSSHKey | None:
+    with api.call("find the SSH key"):
+        return api.client.ssh_keys.get_by_fingerprint(mark)
+
+
+def _line(path: Path) -> str | None:
+    """The public key in the file *path*; None where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.strip() and not line.startswith("#"):
+                fingerprint(line)
+                return line.strip()
+    return None
+
+
+def _of_agent() -> Iterator[str]:
+    if not os.environ.get("SSH_AUTH_SOCK"):
+        return
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        answer = subprocess.run(
+            ["ssh-add", "-L"],  # noqa: S607  # the one on the operator's PATH
+            capture_output=True,
+            text=True,
+            timeout=AGENT_TIMEOUT,
+            check=True,
+        )
+        for line in answer.stdout.splitlines():
+            with contextlib.suppress(ValueError):
+                fingerprint(line)
+                yield line.strip()

@@ -1,0 +1,159 @@
+"""What stands around a forest's servers: its firewall, and the groups that keep its nodes apart."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
+
+from hcloud.firewalls import BoundFirewall
+from hcloud.firewalls.domain import Firewall, FirewallResource, FirewallRule
+from hcloud.placement_groups import BoundPlacementGroup
+from hcloud.servers.domain import Server
+
+from morpheus.cloud import MANAGED_BY
+from morpheus.cloud.hetzner.actions import Actions
+from morpheus.cloud.hetzner.api import Api, MissingError, TakenError
+from morpheus.errors import CloudBusyError, CloudError, NotReadyError
+from morpheus.forest import Node
+from morpheus.settings import FirewallSettings
+from morpheus.wait import wait_until
+
+CIDRS = 100  # in one rule
+GROUP = 10  # servers that one placement group holds
+RULES_TIMEOUT, LEAVE_TIMEOUT = 60.0, 60.0  # seconds
+PORTS = {"ssh": 22, "nats": 4222, "leafnode": 7777, "monitoring": 8222}
+CLUSTER_PORT = 6222
+
+
+def selector(registry_id: str, forest: str) -> str:
+    return f"managed-by=={MANAGED_BY},registry-id=={registry_id},forest-id=={forest}"
+
+
+def labels(registry_id: str, forest: str) -> dict[str, str]:
+    return {"managed-by": MANAGED_BY, "registry-id": registry_id, "forest-id": forest}
+
+
+def rules(settings: FirewallSettings, addresses: Sequence[str]) -> list[FirewallRule]:
+    """What is let in: what the settings open, pings, and the nodes at *addresses* to each other."""
+    opened = [
+        _rule(kind, "tcp", port, [str(each) for each in getattr(settings, kind)])
+        for kind, port in PORTS.items()
+        if getattr(settings, kind)
+    ]
+    pings = FirewallRule("in", "icmp", ["0.0.0.0/0", "::/0"], description="pings")
+    nodes = sorted(str(ip_network(address)) for address in addresses)
+    routes = [_rule("routes", "tcp", CLUSTER_PORT, nodes[k : k + CIDRS]) for k in range(0, len(nodes), CIDRS)]
+    return [*opened, pings, *routes]
+
+
+def _rule(what: str, protocol: str, port: int, sources: list[str]) -> FirewallRule:
+    return FirewallRule("in", protocol, sources, port=str(port), description=what)
+
+
+class Surroundings:
+    """Firewall and placement groups of one forest of one registry."""
+
+    def __init__(self, api: Api, actions: Actions, registry_id: str, forest: str) -> None:
+        self._api, self._actions = api, actions
+        self._registry_id, self._forest = registry_id, forest
+        self._labels, self._selector = labels(registry_id, forest), selector(registry_id, forest)
+
+    @property
+    def _name(self) -> str:
+        return f"{self._forest}-{self._registry_id[:8]}"
+
+    def firewalls(self) -> list[BoundFirewall]:
+        with self._api.call(f"find the firewall of {self._forest}"):
+            return self._api.client.firewalls.get_all(label_selector=self._selector)
+
+    def ensure_firewall(self, settings: FirewallSettings) -> BoundFirewall:
+        """The forest's firewall; a new one lets in what the settings open, and no node yet."""
+        if known := self.firewalls():
+            return known[0]
+        with contextlib.suppress(TakenError), self._api.call(f"create the firewall of {self._forest}"):
+            made = self._api.client.firewalls.create(
+                self._name,
+                rules=rules(settings, ()),
+                labels=self._labels,  # type: ignore[arg-type]  # hcloud's annotation is wrong
+            )
+            return made.firewall
+        if known := self.firewalls():  # the answer to an earlier try was lost
+            return known[0]
+        raise CloudError(f"Another firewall has the name {self._name}: rename it in the Cloud Console.")
+
+    def admit(self, settings: FirewallSettings, addresses: Sequence[str]) -> None:
+        """Let the nodes at *addresses* reach each other, and none that was let in before."""
+        firewall, wanted = self.ensure_firewall(settings), rules(settings, addresses)
+        if _texts(firewall.rules or []) == _texts(wanted):
+            return
+        with self._api.call(f"set the rules of the firewall of {self._forest}"):
+            begun = firewall.set_rules(wanted)
+        self._actions.wait(begun, f"the firewall of {self._forest}", timeout=RULES_TIMEOUT)
+
+    def protect(self, firewall: BoundFirewall, server: Server) -> None:
+        """Apply *firewall* to *server*, which runs without it."""
+        with self._api.call(f"apply the firewall to {server.name}"):
+            begun = firewall.apply_to_resources([FirewallResource(FirewallResource.TYPE_SERVER, server)])
+        self._actions.wait(begun, f"the firewall of {server.name}", timeout=RULES_TIMEOUT)
+
+    def groups(self) -> list[BoundPlacementGroup]:
+        with self._api.call(f"find the placement groups of {self._forest}"):
+            return self._api.client.placement_groups.get_all(label_selector=self._selector)
+
+    def ensure_group(self, node: str, known: Mapping[str, BoundPlacementGroup]) -> BoundPlacementGroup:
+        """The group of *node*: ten numbers that follow each other share one."""
+        name = f"{self._name}-{(Node(node).number - 1) // GROUP + 1}"
+        if name in known:
+            return known[name]
+        with contextlib.suppress(TakenError), self._api.call(f"create the placement group {name}"):
+            create = self._api.client.placement_groups.create
+            return create(name, "spread", labels=self._labels).placement_group
+        for group in self.groups():
+            if group.name == name:
+                return group
+        raise CloudError(f"Another placement group has the name {name}: rename it in the Cloud Console.")
+
+    def clear(self) -> None:
+        """Remove all of it, when no server needs it any more.
+
+        Raises:
+            CloudError: the API says that a server still needs some of it.
+        """
+        for group in self.groups():
+            with (
+                contextlib.suppress(MissingError),
+                self._api.call(f"remove the placement group {group.name}"),
+            ):
+                group.delete()
+        for firewall in self.firewalls():
+            self._remove(firewall)
+
+    def _remove(self, firewall: BoundFirewall) -> None:
+        def tried() -> str:
+            try:
+                with self._api.call(f"remove the firewall {firewall.name}"):
+                    firewall.delete()
+            except MissingError:
+                return ""
+            except (CloudBusyError, CloudError) as error:  # servers leave it some seconds after they are gone
+                return str(error)
+            return ""
+
+        what = f"the firewall {firewall.name} to be free"
+        try:
+            wait_until(what, tried, lambda fault: not fault, str, timeout=LEAVE_TIMEOUT, interval=1.0)
+        except NotReadyError as error:
+            raise CloudError(f"{error} Run morpheus teardown {self._forest} again later.") from error
+
+
+def _texts(several: Sequence[FirewallRule]) -> list[tuple[object, ...]]:
+    """What matters of rules, in an order of their own."""
+    return sorted(
+        (each.direction, each.protocol, each.port or "", tuple(sorted(each.source_ips or ())))
+        for each in several
+    )
+
+
+def applied(server: Server, firewall: Firewall) -> bool:
+    """Whether *server* is behind *firewall*."""
+    there = (server.public_net.firewalls or []) if server.public_net else []
+    return any(each.firewall.id == firewall.id for each in there)

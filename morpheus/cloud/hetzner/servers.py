@@ -1,0 +1,311 @@
+"""Servers of a project: found, made, adopted, removed."""
+
+import contextlib
+import ipaddress
+import logging
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hcloud.firewalls import BoundFirewall
+from hcloud.helpers.labels import LabelValidator
+from hcloud.locations import Location
+from hcloud.placement_groups import BoundPlacementGroup
+from hcloud.servers import BoundServer
+from hcloud.servers.domain import CreateServerResponse, ServerCreatePublicNetwork
+from hcloud.ssh_keys import BoundSSHKey
+
+from morpheus.cloud import Order, Server
+from morpheus.cloud.hetzner.actions import ActionFailedError, Actions
+from morpheus.cloud.hetzner.api import (
+    SOLD_OUT,
+    Api,
+    MissingError,
+    Shared,
+    SoldOutError,
+    TakenError,
+    UnfitError,
+)
+from morpheus.cloud.hetzner.catalogue import Candidate, Catalogue
+from morpheus.cloud.hetzner.keys import ensure_key, public_key
+from morpheus.cloud.hetzner.network import Surroundings, applied, selector
+from morpheus.errors import CloudBusyError, CloudError, InvalidInputError, MissingPartError, RefusedError
+from morpheus.settings import FirewallSettings, MachineSettings
+from morpheus.wait import wait_until
+
+log = logging.getLogger("morpheus.cloud")
+
+TRIES = 12  # places that are tried for one node
+DELETE_TIMEOUT = 120.0  # seconds
+MOST_USER_DATA = 32 * 1024  # bytes
+LOOK_EVERY = 1.0  # seconds, at a server that somebody else began to make
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the servers of one forest share while they are made."""
+
+    around: Surroundings
+    key: BoundSSHKey
+    firewall: BoundFirewall
+    groups: dict[str, BoundPlacementGroup]
+    candidates: tuple[Candidate, ...]
+
+
+class Servers:
+    """The servers of one project; its methods may be called by many threads at once."""
+
+    def __init__(
+        self,
+        api: Api,
+        actions: Actions,
+        catalogue: Catalogue,
+        settings: MachineSettings,
+        firewall: FirewallSettings,
+    ) -> None:
+        self._api, self._actions, self._catalogue = api, actions, catalogue
+        self._settings, self._firewall = settings, firewall
+        self._listing = Shared(self._every_server)
+        self._grounds: dict[tuple[str, str], Ground] = {}
+        self._lock = threading.Lock()
+
+    def of(self, registry_id: str, forest: str) -> Sequence[Server]:
+        with self._api.call(f"list the servers of {forest}"):
+            found = self._api.client.servers.get_all(label_selector=selector(registry_id, forest))
+        return [self._server(each) for each in sorted(found, key=lambda each: str(each.name))]
+
+    def ensure(self, order: Order) -> Server:
+        _check(order)
+        if known := self._listing().get(order.name):
+            return self._adopted(known, order)
+        return self._created(order)
+
+    def remove(self, registry_id: str, name: str) -> None:
+        server = self._listing().get(name)
+        if server is None:
+            return
+        if not _is_ours(server, registry_id):
+            raise RefusedError(
+                f"The server {name} in this project is not of this registry; it was not touched."
+            )
+        if (server.protection or {}).get("delete"):  # type: ignore[call-overload]  # annotated wrongly
+            raise CloudError(
+                f"The server {name} is protected against deletion: lift that in the Cloud Console, then run "
+                "this again."
+            )
+        self._removed(server)
+
+    def forget(self, registry_id: str, forest: str) -> None:
+        """Make sure anew of what the servers of *forest* share when the next one is made."""
+        with self._lock:
+            self._grounds.pop((registry_id, forest), None)
+
+    # Looking
+
+    def _every_server(self) -> dict[str, BoundServer]:
+        with self._api.call("list the servers of the project"):
+            return {str(each.name): each for each in self._api.client.servers.get_all()}
+
+    def _server(self, found: BoundServer) -> Server:
+        assert found.location  # only partial objects lack these
+        assert found.server_type
+        assert found.public_net
+        location, ipv4 = str(found.location.name), found.public_net.ipv4
+        price = self._catalogue.price_of(found.server_type, location, ipv4=ipv4 is not None)
+        metadata = {
+            "server_id": str(found.id),
+            "server_type": str(found.server_type.name),
+            "location": location,
+            **({"ipv4": str(ipv4.ip)} if ipv4 else {}),
+            **price.metadata,
+        }
+        return Server(str(found.name), _address(found), dict(found.labels or {}), metadata)
+
+    # Making
+
+    def _created(self, order: Order) -> Server:
+        refusals: list[str] = []
+        ground = self._ground(order)
+        for candidate in ground.candidates[:TRIES]:
+            try:
+                return self._created_at(candidate, order, ground)
+            except (SoldOutError, UnfitError) as error:
+                log.info("%s: not %s (%s)", order.name, candidate, error)
+                refusals.append(str(error))
+            except TakenError:  # the answer to an earlier try was lost, or somebody else has the name
+                if known := self._listing().get(order.name):
+                    return self._adopted(known, order)
+                raise CloudBusyError(
+                    f"The name {order.name} is taken, but no server that has it is listed."
+                ) from None
+            except MissingError:
+                self.forget(order.registry_id, order.forest)
+                raise CloudBusyError(f"Somebody removed meanwhile what {order.name} needs.") from None
+        raise CloudError(
+            f"{order.name} found no place in {len(refusals)} tries; add others to "
+            f"machine.hetzner.server_type_fallback or .location. {' '.join(refusals)}"
+        )
+
+    def _ground(self, order: Order) -> Ground:
+        """What the forest's servers share; who comes first makes it, the others wait."""
+        place = (order.registry_id, order.forest)
+        with self._lock:
+            if place not in self._grounds:
+                if not self._settings.ipv4.enabled:
+                    _check_ipv6(self._settings.hetzner.ipv6_target)
+                public_key(self._settings.ssh)  # without one nothing is begun
+                around = Surroundings(self._api, self._actions, *place)
+                self._grounds[place] = Ground(
+                    candidates=self._catalogue.candidates(),
+                    key=ensure_key(self._api, self._settings.ssh),
+                    firewall=around.ensure_firewall(self._firewall),
+                    groups={str(each.name): each for each in around.groups()},
+                    around=around,
+                )
+            return self._grounds[place]
+
+    def _group(self, order: Order, ground: Ground) -> BoundPlacementGroup:
+        with self._lock:
+            group = ground.around.ensure_group(order.name, ground.groups)
+            ground.groups[str(group.name)] = group
+            return group
+
+    def _created_at(self, candidate: Candidate, order: Order, ground: Ground) -> Server:
+        group = self._group(order, ground)
+        image = self._catalogue.image(candidate.type)
+        with self._api.call(f"create {order.name} ({candidate})"):
+            made = self._api.client.servers.create(
+                order.name,
+                candidate.type,
+                image,
+                ssh_keys=[ground.key],
+                firewalls=[ground.firewall],
+                user_data=order.user_data or None,
+                labels=dict(order.labels),
+                location=Location(name=candidate.location),
+                placement_group=group,
+                public_net=ServerCreatePublicNetwork(
+                    enable_ipv4=self._settings.ipv4.enabled, enable_ipv6=True
+                ),
+            )
+        log.info("%s: made (%s, %s)", order.name, candidate, candidate.price)
+        self._awaited(made, ground)
+        return self._server(made.server)
+
+    def _awaited(self, made: CreateServerResponse, ground: Ground) -> None:
+        """Wait until the new server runs behind its firewall; mend once what failed on the way.
+
+        Raises:
+            SoldOutError: its creation failed for want of room; it was removed again.
+            CloudBusyError: its creation failed; it was removed again.
+        """
+        server, timeout = made.server, self._settings.hetzner.create_timeout
+        begun = [made.action, *(made.next_actions or [])]
+        try:
+            self._actions.wait(begun, f"{server.name} to run", timeout=timeout)
+        except ActionFailedError as error:
+            if "create_server" in error.failed:
+                self._removed(server)
+                sold_out = SOLD_OUT & {*error.failed.values()}
+                raise (SoldOutError if sold_out else CloudBusyError)(str(error)) from None
+            log.warning("%s: trying once more: %s", server.name, error)
+            if "apply_firewall" in error.failed:
+                ground.around.protect(ground.firewall, server)
+            if "start_server" in error.failed:
+                self._powered_on(server)
+
+    def _adopted(self, server: BoundServer, order: Order) -> Server:
+        """*server*, which is there already: when it is ours, switched on and behind its firewall."""
+        if not _is_ours(server, order.registry_id):
+            raise RefusedError(
+                f"The name {order.name} is taken by a server in this project that is not of this registry: "
+                "choose another name for the forest."
+            )
+        if server.status != BoundServer.STATUS_RUNNING:
+            server = self._awake(server)
+        around = Surroundings(self._api, self._actions, order.registry_id, order.forest)
+        firewall = around.ensure_firewall(self._firewall)
+        if not applied(server, firewall):
+            around.protect(firewall, server)
+        return self._server(server)
+
+    def _awake(self, server: BoundServer) -> BoundServer:
+        """*server* when it runs; what was begun with it is waited for."""
+
+        def look() -> BoundServer:
+            seen = self._listing().get(str(server.name))
+            if seen is None:
+                raise CloudBusyError(f"{server.name} was removed meanwhile.")
+            if seen.status == BoundServer.STATUS_OFF and not seen.locked:
+                self._powered_on(seen)
+                return self._listing().get(str(server.name)) or seen
+            return seen
+
+        return wait_until(
+            f"{server.name} to run",
+            look,
+            lambda seen: seen.status == BoundServer.STATUS_RUNNING,
+            lambda seen: f"{seen.status}{', locked' if seen.locked else ''}",
+            timeout=self._settings.hetzner.create_timeout,
+            interval=LOOK_EVERY,
+        )
+
+    def _powered_on(self, server: BoundServer) -> None:
+        with self._api.call(f"switch {server.name} on"):
+            action = server.power_on()
+        timeout = self._settings.hetzner.create_timeout
+        self._actions.wait([action], f"{server.name} to run", timeout=timeout)
+
+    # Removing
+
+    def _removed(self, server: BoundServer) -> None:
+        """Delete *server* and wait until that is done; while it is locked, its last action ends first."""
+
+        def tried() -> str:
+            try:
+                with self._api.call(f"delete {server.name}"):
+                    action = server.delete()
+            except MissingError:
+                return ""
+            except CloudBusyError as error:
+                return str(error)
+            with contextlib.suppress(MissingError):
+                self._actions.wait([action], f"the end of {server.name}", timeout=DELETE_TIMEOUT)
+            return ""
+
+        what = f"{server.name} to be deleted"
+        wait_until(what, tried, lambda fault: not fault, str, timeout=DELETE_TIMEOUT, interval=LOOK_EVERY)
+
+
+def _is_ours(server: BoundServer, registry_id: str) -> bool:
+    return (server.labels or {}).get("registry-id") == registry_id
+
+
+def _check(order: Order) -> None:
+    """Raise InvalidInputError when the API would not take *order*."""
+    valid, reason = LabelValidator.validate_verbose(dict(order.labels))
+    if not valid:
+        raise InvalidInputError(f"The labels of {order.name} cannot be: {reason}.")
+    if len(order.user_data.encode()) > MOST_USER_DATA:
+        raise InvalidInputError(f"The user data of {order.name} is larger than {MOST_USER_DATA} bytes.")
+
+
+def _check_ipv6(target: str) -> None:
+    """Raise MissingPartError when no route leads from here to IPv6 addresses; nothing is sent."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.connect((target, 53))
+    except OSError as error:
+        raise MissingPartError(
+            f"This machine has no way to IPv6 addresses ({error.strerror}), and the nodes would have no "
+            "other: use a network with IPv6, or give nodes IPv4 as well (machine.ipv4.enabled: true)."
+        ) from error
+
+
+def _address(server: BoundServer) -> str:
+    """The address of the node: the first of its IPv6 network, else its IPv4 address."""
+    net = server.public_net
+    if net and net.ipv6 and net.ipv6.ip:
+        return str(ipaddress.IPv6Network(net.ipv6.ip)[1])
+    return str(net.ipv4.ip) if net and net.ipv4 else ""
