@@ -12,6 +12,7 @@ from morpheus import settings as config
 from morpheus import site
 from morpheus.errors import ForestNotFoundError, MorpheusError
 from morpheus.forest import Forest
+from morpheus.site import Found
 from morpheus.watch import Health, examine
 from tasks._retry import RETRYING
 
@@ -33,25 +34,26 @@ def grow_check(forest: str | None = None, cloud: str = "settings") -> dict[str, 
         cloud: Where machines are that are not the worker's own: settings or a stored block as type/name.
     """
     settings = config.load()
-    found = [each.forest for each in site.everything(settings) if forest in (None, each.forest.name)]
+    found = [each for each in site.everything(settings) if forest in (None, each.forest.name)]
     if forest and not found:
         raise ForestNotFoundError(f"There is no forest {forest}. {site.known_names(settings)}")
     formed, faults = {}, []
     for each in found:
         try:
-            formed[each.name] = check_one(each, cloud)
+            formed[each.forest.name] = check_one(each, cloud)
         except MorpheusError as error:  # one forest never keeps the others from being looked at
-            log.error("%s: %s", each.name, error)  # noqa: TRY400  # the sentence says it all
+            log.error("%s: %s", each.forest.name, error)  # noqa: TRY400  # the sentence says it all
             faults.append(error)
     if faults:
         raise faults[0]
     return formed
 
 
-def check_one(forest: Forest, cloud: str) -> bool:
-    """Measure *forest* and publish its table; whether it is formed."""
+def check_one(found: Found, cloud: str) -> bool:
+    """Measure the forest and publish its table; whether it is formed."""
+    forest = found.forest
     where = open_cloud("local" if forest.provider == "local" else cloud)
-    health = measure(forest, where)
+    health = measure(forest, where, found.registry_id)
     create_table_artifact(
         table=[row(each, health) for each in health.nodes],
         key=f"health-{forest.name}",
@@ -62,9 +64,9 @@ def check_one(forest: Forest, cloud: str) -> bool:
 
 
 @task(task_run_name="measure-{forest.name}", **RETRYING)
-def measure(forest: Forest, cloud: Any) -> Health:
+def measure(forest: Forest, cloud: Any, registry_id: str) -> Health:
     """Ask every node of *forest* how it is."""
-    return examine(forest, cloud)
+    return examine(forest, cloud, registry_id)
 
 
 def row(each: Any, health: Health) -> dict[str, str]:

@@ -5,12 +5,13 @@ directly. Forests of this machine live in a registry of their own (``local.json`
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from morpheus import settings as config
-from morpheus.cloud import Cloud
+from morpheus.cloud import Cloud, Server
 from morpheus.errors import InvalidInputError, RefusedError, TransientError
 from morpheus.forest import Forest
 from morpheus.registry import Registry, Store
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A forest, and the registry that records it."""
+    """A forest, the registry that records it, and that one's id."""
 
     forest: Forest
     registry: Registry
+    registry_id: str
 
 
 def local_registry(folder: Path | None = None) -> Registry:
@@ -110,9 +112,30 @@ def registries(settings: Settings) -> tuple[Registry, ...]:
 def find(settings: Settings, name: str) -> Found | None:
     """The forest *name* in whichever registry records it."""
     for registry in registries(settings):
-        if forest := registry.find(name):
-            return Found(forest, registry)
+        document = registry.read()
+        if forest := document.forests.get(name):
+            return Found(forest, registry, document.registry_id or "")
     return None
+
+
+def cloud_of(settings: Settings, forest: Forest) -> Cloud:
+    """The cloud on which *forest* stands.
+
+    Raises:
+        InvalidInputError: there is no token for it.
+    """
+    return local_cloud() if forest.provider == "local" else configured_cloud(settings)
+
+
+def unrecorded(settings: Settings, name: str) -> Sequence[Server]:
+    """Servers of ours that bear the forest's *name* and that no registry records."""
+    if found := local_cloud().list_servers(local_registry().read().registry_id or "", name):
+        return found
+    shared = shared_registry(settings)
+    if shared is None or settings.machine.provider == "local" or not settings.machine.hetzner.token:
+        return ()
+    registry_id = shared.read().registry_id
+    return configured_cloud(settings).list_servers(registry_id, name) if registry_id else ()
 
 
 def check_unique(settings: Settings, name: str, home: Registry) -> None:
@@ -139,8 +162,8 @@ def known_names(settings: Settings) -> str:
 def everything(settings: Settings) -> list[Found]:
     """All forests of all registries, by name."""
     found = [
-        Found(forest, registry)
-        for registry in registries(settings)
-        for forest in registry.read().forests.values()
+        Found(forest, registry, document.registry_id or "")
+        for registry, document in ((each, each.read()) for each in registries(settings))
+        for forest in document.forests.values()
     ]
     return sorted(found, key=lambda each: each.forest.name)

@@ -153,8 +153,13 @@ class Health:
     nodes: tuple[NodeHealth, ...]
 
 
-def examine(forest: Forest, cloud: Cloud) -> Health:
-    """Measure every recorded node of *forest*, all at once; one that is away costs its own time only."""
+def examine(forest: Forest, cloud: Cloud, registry_id: str) -> Health:
+    """Measure every recorded node of *forest*, all at once; one that is away costs its own time only.
+
+    Where programs cannot be put on machines, what is seen is whether the machines run.
+    """
+    if not cloud.runs_programs:
+        return _machines_only(forest, cloud.list_servers(registry_id, forest.name))
     nodes = forest.staying
     readings = read_nodes([node for node in nodes if node.ip], cloud)
     never = Reading(error="it has no machine yet")
@@ -167,6 +172,18 @@ def examine(forest: Forest, cloud: Cloud) -> Health:
         pids = (machine.pid(NATS), machine.pid(WORKLOAD)) if node.ip else (None, None)
         rows.append(NodeHealth(node, formation.states[node.name], readings[node.name], *pids))
     return Health(forest, formation, tuple(rows))
+
+
+def _machines_only(forest: Forest, servers: Sequence[Server]) -> Health:
+    there = {server.name: server.status for server in servers}
+    states = {node.name: there.get(node.name, "no machine") for node in forest.staying}
+    running = sum(state == Server.RUNNING for state in states.values())
+    reason = f"{running} of {len(states)} machines run; what runs on them cannot be seen from here yet"
+    if strangers := sorted(there.keys() - {node.name for node in forest.nodes}):
+        reason += f"; {', '.join(strangers)} exist without a record"
+    formation = Formation(running == len(states) > 0, reason, states)
+    nodes = (NodeHealth(node, states[node.name], Reading(), None, None) for node in forest.staying)
+    return Health(forest, formation, tuple(nodes))
 
 
 @contextlib.contextmanager

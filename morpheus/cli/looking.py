@@ -45,12 +45,7 @@ def the_forest(name: str | None) -> Found:
 def examine(found: Found) -> Health:
     from morpheus import watch  # noqa: PLC0415  # list needs none of it
 
-    if found.forest.provider != "local":
-        raise MissingPartError(
-            f"{found.forest.name} is on {found.forest.provider}, which cannot be measured from here yet; "
-            "morpheus list shows what is recorded."
-        )
-    return watch.examine(found.forest, site.local_cloud())
+    return watch.examine(found.forest, site.cloud_of(config.load(), found.forest), found.registry_id)
 
 
 def looks(found: Found) -> Iterator[Health]:

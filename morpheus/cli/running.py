@@ -7,6 +7,7 @@ temporary one that ends with the command.
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from morpheus import settings as config
@@ -16,7 +17,7 @@ from morpheus.cli.looking import forget_contexts, the_forest
 from morpheus.errors import ForestNotFoundError, UnreachableError
 from morpheus.forest import Forest, Size, check_name, wanted_nodes
 from morpheus.machine.binaries import find_programs
-from morpheus.plan import Step, Wanted, plan_plant, reserve
+from morpheus.plan import Step, Wanted, check_budget, plan_plant, reserve
 
 if TYPE_CHECKING:
     from flows.plant import Planted
@@ -35,10 +36,15 @@ def plan(
         "a-new-forest" if name is None else name, wanted_nodes(size, nodes), where.provider, where.location
     )
     site.check_unique(settings, wanted.name, registry)
-    with progress.shown("Looking for the programs ..."):
-        find_programs(settings.integration, config.cache_dir())
+    if where.runs_programs:
+        with progress.shown("Looking for the programs ..."):
+            find_programs(settings.integration, config.cache_dir())
     document = registry.read()
+    if wanted.name not in document.forests:
+        with progress.shown("Asking for prices ..."):
+            wanted = replace(wanted, price=where.price())
     forest = reserve(document.forests.get(wanted.name), wanted, registry.now())
+    check_budget(document.forests, forest, settings.budget.max_monthly_eur)
     return forest, plan_plant(forest, watch.look(where, document.registry_id or "", forest.name))
 
 
@@ -62,10 +68,9 @@ def to_tear_down(name: str | None) -> tuple[str, int]:
     found = site.find(settings, check_name(name))
     if found:
         return name, len(found.forest.nodes)
-    unrecorded = site.local_cloud().list_servers(site.local_registry().read().registry_id or "", name)
-    if not unrecorded:
-        raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
-    return name, len(unrecorded)
+    if unrecorded := site.unrecorded(settings, name):
+        return name, len(unrecorded)
+    raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
 
 
 def teardown(name: str) -> tuple[str, ...]:

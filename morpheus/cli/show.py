@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morpheus.errors import InvalidInputError
-from morpheus.forest import Forest, Node
+from morpheus.forest import Forest, Node, Price
 
 if TYPE_CHECKING:
     from flows.plant import Planted
@@ -88,8 +88,19 @@ def _forest(forest: Forest) -> dict[str, Any]:
         "created_at": _time(forest.created_at),
         "registry": forest.registry_url or None,
         "held_by": f"{lease.holder}, {lease.operation}" if lease else None,
+        "price": _price(forest.price),
         "nodes": [_node(node) for node in forest.nodes],
     }
+
+
+def _price(price: Price) -> dict[str, float] | None:
+    """In EUR, VAT included; None where nothing is paid."""
+    return {"hourly": float(price.hourly), "monthly": float(price.monthly)} if price.monthly else None
+
+
+def _cost(price: Price, what: str = "Costs") -> list[str]:
+    """A line about money where some is paid."""
+    return [f"{what}: {price}, VAT included"] if price.monthly else []
 
 
 def forests(found: Sequence["Found"], registries: Sequence[str], *, json: bool) -> None:
@@ -97,15 +108,25 @@ def forests(found: Sequence["Found"], registries: Sequence[str], *, json: bool) 
     if json:
         _json({"forests": [_forest(each.forest) for each in found], "registries": list(registries)})
         return
-    rows = [("FOREST", "PROVIDER", "SIZE", "NODES", "STATUS", "CREATED (UTC)")]
+    rows: list[tuple[str, ...]] = [
+        ("FOREST", "PROVIDER", "SIZE", "NODES", "STATUS", "CREATED (UTC)", "EUR/MONTH")
+    ]
     for each in found:
         forest = each.forest
-        created = f"{forest.created_at:%Y-%m-%d %H:%M}" if forest.created_at else UNKNOWN
+        created = f"{forest.created_at:%Y-%m-%d %H:%M}" if forest.created_at else ""
+        price = f"{forest.price.monthly:.2f}" if forest.price.monthly else ""
         nodes = str(len(forest.nodes))
-        words = (forest.name, forest.provider, forest.size, nodes, forest.status, created)
-        rows.append(tuple(word or UNKNOWN for word in words))  # type: ignore[arg-type]  # six words
+        words = (forest.name, forest.provider, forest.size, nodes, forest.status, created, price)
+        rows.append(tuple(word or UNKNOWN for word in words))
+    if not any(each.forest.price.monthly for each in found):
+        rows = [row[:-1] for row in rows]
     nothing = f"No forests yet. Plant one on this machine: {_me()} plant local"
-    _print(*(_table(*rows) if found else [nothing]), *(f"Registry: {url}" for url in registries))
+    total = sum((each.forest.price for each in found), Price())
+    _print(
+        *(_table(*rows) if found else [nothing]),
+        *_cost(total, "All together cost"),
+        *(f"Registry: {url}" for url in registries),
+    )
 
 
 def health(health: "Health", registry: str, *, json: bool) -> None:
@@ -191,7 +212,7 @@ def health_screen(health: "Health", registry: str) -> str:
         lines.append(f"On their way out: {', '.join(leaving)}")
     headings = ("NODE", "IP", "PORTS", "PID", "STATE", "CPU", "MEM", "CONNS")
     rows = (_health_row(each, formation.leader) for each in health.nodes)
-    return _lines(*lines, *_table(headings, *rows), f"Registry: {registry}")
+    return _lines(*lines, *_table(headings, *rows), *_cost(forest.price), f"Registry: {registry}")
 
 
 def _health_row(each: "NodeHealth", leader: str) -> tuple[str, ...]:
@@ -219,10 +240,13 @@ def steps(forest: Forest, steps: Sequence["Step"], *, json: bool) -> None:
     """What a run would do."""
     if json:
         todo = [{"verb": step.verb.value, "subject": step.subject} for step in steps]
-        _json({"forest": forest.name, "nodes": len(forest.staying), "steps": todo})
+        price = _price(forest.price)
+        _json({"forest": forest.name, "nodes": len(forest.staying), "steps": todo, "price": price})
         return
     _print(
-        f"Planting {forest.name} with {len(forest.staying)} node(s) would:", *(f"  {each}" for each in steps)
+        f"Planting {forest.name} with {len(forest.staying)} node(s) would:",
+        *(f"  {each}" for each in steps),
+        *_cost(forest.price, "It would cost at most"),
     )
 
 
@@ -242,6 +266,7 @@ def planted(result: "Planted", *, json: bool) -> None:
         f"🌲 {forest.name} stands: {len(forest.staying)} node(s), ready after {result.seconds:.1f} s.",
         *_table(headings, *rows),
         *lost_lines,
+        *_cost(forest.price),
         f"Registry:      {forest.registry_url}",
         f"Look closer:   {_me()} status {forest.name}",
         f"Use it:        {_me()} connect {forest.name}",

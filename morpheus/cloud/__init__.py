@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from morpheus.errors import InvalidInputError
 from morpheus.forest import Node, Price, check_name
@@ -39,12 +39,18 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that exists. ``metadata`` is what its node's record is to hold."""
+    """A server that exists.
+
+    ``metadata`` is what its node's record is to hold, ``status`` the cloud's word for its state.
+    """
+
+    RUNNING: ClassVar[str] = "running"
 
     name: str
     ip: str
     labels: Mapping[str, str]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    status: str = field(default=RUNNING, compare=False)
 
     @property
     def run(self) -> str:

@@ -209,7 +209,7 @@ def test_nodes_that_still_run_on_deleted_files_are_seen_and_not_stopped_while_th
     for node in victims:
         shutil.rmtree(here.folder(node) / "store")
 
-    seen = watch.examine(here.forest("oak"), site.local_cloud())
+    seen = watch.examine(here.forest("oak"), site.local_cloud(), "")
     assert not seen.formation.formed
     assert {each.node.name for each in seen.nodes if each.state == "without its store"} == {
         node.name for node in victims

@@ -2,12 +2,13 @@
 
 import json
 import shlex
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from morpheus.cli import show
-from morpheus.forest import Forest, Node
+from morpheus.forest import Forest, Node, Price
 from morpheus.nats.cluster import Formation
 from morpheus.nats.monitor import Reading
 from morpheus.registry import Registry
@@ -21,7 +22,7 @@ OAK = Forest("oak" + ODD, provider=ODD, size=ODD, status=ODD, nodes=(Node(ODD, O
 
 
 def test_what_could_steer_the_terminal_is_listed_as_an_escape(capsys: pytest.CaptureFixture[str]) -> None:
-    show.forests([Found(OAK, Registry(MemoryStore()))], ["file:///" + ODD], json=False)
+    show.forests([Found(OAK, Registry(MemoryStore()), "")], ["file:///" + ODD], json=False)
 
     out = capsys.readouterr().out
     assert len(out.splitlines()) == 5
@@ -41,7 +42,7 @@ def test_what_could_steer_the_terminal_is_an_escape_in_a_status(capsys: pytest.C
 
 
 def test_json_says_what_was_written(capsys: pytest.CaptureFixture[str]) -> None:
-    show.forests([Found(OAK, Registry(MemoryStore()))], [], json=True)
+    show.forests([Found(OAK, Registry(MemoryStore()), "")], [], json=True)
 
     assert json.loads(capsys.readouterr().out)["forests"][0]["status"] == ODD
 
@@ -55,7 +56,7 @@ def test_a_shell_runs_nothing_of_what_it_is_given(capsys: pytest.CaptureFixture[
 
 
 def test_tables_and_trees_look_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
-    show.forests([Found(Forest("ärger-🌲"), Registry(MemoryStore()))], ["memory:///x"], json=False)
+    show.forests([Found(Forest("ärger-🌲"), Registry(MemoryStore()), "")], ["memory:///x"], json=False)
 
     assert capsys.readouterr().out.splitlines() == [
         "",
@@ -63,4 +64,18 @@ def test_tables_and_trees_look_as_ever(capsys: pytest.CaptureFixture[str]) -> No
         "  ärger-🌲  -         -     0      active  -",
         "",
         "Registry: memory:///x",
+    ]
+
+
+def test_what_forests_cost_is_shown_where_some_is_paid(capsys: pytest.CaptureFixture[str]) -> None:
+    price = Price(Decimal("0.0061"), Decimal("3.92")).metadata
+    elm = Forest("elm", nodes=tuple(Node(f"elm-node-{k}", metadata=price) for k in (1, 2, 3)))
+    show.forests([Found(each, Registry(MemoryStore()), "") for each in (elm, Forest("oak"))], [], json=False)
+
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  FOREST  PROVIDER  SIZE  NODES  STATUS  CREATED (UTC)  EUR/MONTH",
+        "  elm     -         -     3      active  -              11.76",
+        "  oak     -         -     0      active  -              -",
+        "",
+        "All together cost: EUR 0.0183/h, 11.76/month, VAT included",
     ]

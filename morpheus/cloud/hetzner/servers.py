@@ -120,7 +120,8 @@ class Servers:
             **({"ipv4": str(ipv4.ip)} if ipv4 else {}),
             **price.metadata,
         }
-        return Server(str(found.name), _address(found), dict(found.labels or {}), metadata)
+        labels, status = dict(found.labels or {}), str(found.status)
+        return Server(str(found.name), _address(found), labels, metadata, status)
 
     # Making
 
