@@ -1,0 +1,261 @@
+"""Networks and placement groups: what servers are put into."""
+
+import ipaddress
+
+from tests.simulator.errors import ApiError, invalid, protected, refused
+from tests.simulator.labels import check_labels
+from tests.simulator.routes.actions import started
+from tests.simulator.routes.call import (
+    Call,
+    Handler,
+    Json,
+    Reply,
+    check_free,
+    find_by_id,
+    listed,
+    text,
+    update,
+)
+from tests.simulator.state import ActionState, NetworkState, PlacementGroupState, ServerState
+from tests.simulator.world import World
+
+MOST_IN_GROUP, MOST_GROUPS = 10, 50
+
+
+def group_view(group: PlacementGroupState) -> Json:
+    return {
+        "id": group.id,
+        "name": group.name,
+        "labels": group.labels,
+        "type": "spread",
+        "servers": list(group.servers),
+        "created": text(group.created),
+    }
+
+
+def check_room(world: World, group: PlacementGroupState) -> None:
+    if len(group.servers) >= MOST_IN_GROUP or world.faults.group_full(group.name):
+        message = f"placement group with ID {group.id} contains already {MOST_IN_GROUP} servers"
+        raise refused("placement_group_member_limit_reached", message)
+
+
+def create_group(call: Call) -> Reply:
+    world, body = call.world, call.body
+    check_labels(body.get("labels"))
+    check_free(world.placement_groups, body["name"], "placement group")
+    if len(world.placement_groups) >= MOST_GROUPS:
+        raise ApiError(403, "resource_limit_exceeded", "placement group limit exceeded")
+    group = PlacementGroupState(
+        id=world.new_id(), name=body["name"], created=world.now(), labels=dict(body.get("labels", {}))
+    )
+    world.placement_groups[group.id] = group
+    return 201, {"placement_group": group_view(group), "action": None}
+
+
+def list_groups(call: Call) -> Reply:
+    groups = call.world.placement_groups.values()
+    return listed(call, "placement_groups", groups, group_view, type=lambda _: "spread")
+
+
+def get_group(call: Call) -> Reply:
+    return 200, {"placement_group": group_view(_group(call))}
+
+
+def put_group(call: Call) -> Reply:
+    update(call, call.world.placement_groups, group := _group(call), "placement group")
+    return 200, {"placement_group": group_view(group)}
+
+
+def delete_group(call: Call) -> Reply:
+    """Refused while it has servers; whether the API does so too is not known, and this is the stricter way."""
+    group = _group(call)
+    if group.servers:
+        raise refused("resource_in_use", f"placement group with ID {group.id} is still in use")
+    del call.world.placement_groups[group.id]
+    return 204, None
+
+
+def network_view(network: NetworkState) -> Json:
+    return {
+        "id": network.id,
+        "name": network.name,
+        "labels": network.labels,
+        "created": text(network.created),
+        "ip_range": network.ip_range,
+        "subnets": network.subnets,
+        "routes": network.routes,
+        "servers": list(network.servers),
+        "load_balancers": [],
+        "protection": network.protection,
+        "expose_routes_to_vswitch": network.expose_routes_to_vswitch,
+    }
+
+
+def attach(
+    world: World,
+    network: NetworkState,
+    server: ServerState,
+    wanted: str | None = None,
+    after: ActionState | None = None,
+) -> ActionState:
+    """Begin to attach a server; it has its address when the action has succeeded."""
+    if server.id in network.servers:
+        raise refused("server_already_attached", "server is already attached to this network")
+    if not network.subnets:
+        raise refused("no_subnet_available", "network has no subnet")
+    taken = {
+        each["ip"]
+        for other in world.servers.values()
+        for each in other.private_net
+        if each["network"] == network.id
+    }
+    hosts = ipaddress.ip_network(network.subnets[0]["ip_range"]).hosts()
+    gateway = str(next(hosts))
+    ip = wanted or next((str(each) for each in hosts if str(each) not in taken), None)
+    if ip is None or ip in taken | {gateway}:
+        raise refused("ip_not_available", f"IP {ip or ''} is not available")
+    network.servers.append(server.id)
+
+    def attached() -> None:
+        mac = f"86:00:00:{server.id >> 16 & 255:02x}:{server.id >> 8 & 255:02x}:{server.id & 255:02x}"
+        server.private_net.append({"network": network.id, "ip": ip, "alias_ips": [], "mac_address": mac})
+
+    def failed() -> None:
+        network.servers.remove(server.id)
+
+    resources = ("server", server.id), ("network", network.id)
+    seconds = world.latency.firewall
+    return world.act("attach_to_network", seconds, *resources, effect=attached, failed=failed, after=after)
+
+
+def create_network(call: Call) -> Reply:
+    world, body = call.world, call.body
+    check_labels(body.get("labels"))
+    check_free(world.networks, body["name"], "network")
+    network = NetworkState(
+        id=world.new_id(),
+        name=body["name"],
+        created=world.now(),
+        labels=dict(body.get("labels", {})),
+        ip_range=str(_private(body["ip_range"])),
+        routes=list(body.get("routes", [])),
+        expose_routes_to_vswitch=body.get("expose_routes_to_vswitch", False),
+    )
+    for subnet in body.get("subnets", []):
+        network.subnets.append(_subnet(network, subnet))
+    world.networks[network.id] = network
+    return 201, {"network": network_view(network)}
+
+
+def list_networks(call: Call) -> Reply:
+    return listed(call, "networks", call.world.networks.values(), network_view)
+
+
+def get_network(call: Call) -> Reply:
+    return 200, {"network": network_view(_network(call))}
+
+
+def put_network(call: Call) -> Reply:
+    update(call, call.world.networks, network := _network(call), "network")
+    return 200, {"network": network_view(network)}
+
+
+def delete_network(call: Call) -> Reply:
+    network = _network(call)
+    if network.protection["delete"]:
+        raise protected("network")
+    if network.servers:
+        raise refused("resource_in_use", f"network with ID {network.id} is still in use")
+    del call.world.networks[network.id]
+    return 204, None
+
+
+def add_subnet(call: Call) -> Reply:
+    network = _network(call)
+    network.subnets.append(_subnet(network, call.body))
+    return _changed(call, network, "add_subnet")
+
+
+def delete_subnet(call: Call) -> Reply:
+    network = _network(call)
+    network.subnets = [each for each in network.subnets if each["ip_range"] != call.body["ip_range"]]
+    return _changed(call, network, "delete_subnet")
+
+
+def add_route(call: Call) -> Reply:
+    network = _network(call)
+    network.routes.append(call.body)
+    return _changed(call, network, "add_route")
+
+
+def delete_route(call: Call) -> Reply:
+    network = _network(call)
+    network.routes = [each for each in network.routes if each != call.body]
+    return _changed(call, network, "delete_route")
+
+
+def change_network_protection(call: Call) -> Reply:
+    network = _network(call)
+    network.protection = {"delete": call.body.get("delete", network.protection["delete"])}
+    return _changed(call, network, "change_protection")
+
+
+def _changed(call: Call, network: NetworkState, command: str) -> Reply:
+    return started(call, call.world.act(command, 0, ("network", network.id)))
+
+
+def _subnet(network: NetworkState, wanted: Json) -> Json:
+    """A subnet with its gateway; all of a network are in one zone."""
+    whole = ipaddress.IPv4Network(network.ip_range)
+    given = wanted.get("ip_range")
+    subnet = _private(given) if given else next(whole.subnets(new_prefix=max(24, whole.prefixlen)))
+    if not subnet.subnet_of(whole):
+        raise invalid("subnet is outside of the network", "ip_range")
+    if any(each["network_zone"] != wanted["network_zone"] for each in network.subnets):
+        raise invalid("all subnets of a network are in one zone", "network_zone")
+    if any(subnet.overlaps(ipaddress.IPv4Network(each["ip_range"])) for each in network.subnets):
+        raise refused("networks_overlap", "subnets overlap")
+    return {
+        "type": wanted["type"],
+        "ip_range": str(subnet),
+        "network_zone": wanted["network_zone"],
+        "gateway": str(whole[1]),
+        "vswitch_id": wanted.get("vswitch_id"),
+    }
+
+
+def _private(given: str) -> ipaddress.IPv4Network:
+    try:
+        network = ipaddress.IPv4Network(given)
+    except ValueError as error:
+        raise invalid(str(error), "ip_range") from None
+    if not network.is_private:
+        raise invalid("a network has private addresses", "ip_range")
+    return network
+
+
+def _network(call: Call) -> NetworkState:
+    return find_by_id(call.world.networks, call.path["id"], "network")
+
+
+def _group(call: Call) -> PlacementGroupState:
+    return find_by_id(call.world.placement_groups, call.path["id"], "placement group")
+
+
+ROUTES: dict[str, Handler] = {
+    "GET /placement_groups": list_groups,
+    "POST /placement_groups": create_group,
+    "GET /placement_groups/{id}": get_group,
+    "PUT /placement_groups/{id}": put_group,
+    "DELETE /placement_groups/{id}": delete_group,
+    "GET /networks": list_networks,
+    "POST /networks": create_network,
+    "GET /networks/{id}": get_network,
+    "PUT /networks/{id}": put_network,
+    "DELETE /networks/{id}": delete_network,
+    "POST /networks/{id}/actions/add_subnet": add_subnet,
+    "POST /networks/{id}/actions/delete_subnet": delete_subnet,
+    "POST /networks/{id}/actions/add_route": add_route,
+    "POST /networks/{id}/actions/delete_route": delete_route,
+    "POST /networks/{id}/actions/change_protection": change_network_protection,
+}
