@@ -44,6 +44,7 @@ CODES = {
     503: "unavailable",
     504: "timeout",
 }
+KINDS = ("conflict", "bad_gateway", "timeout", "unavailable", "reset", "placement", "action")
 
 
 class Loss(StrEnum):
@@ -63,9 +64,6 @@ class Rule:
     times: int | None = None
     chance: float = 1.0
     seed: object = 0
-
-
-KINDS = ("conflict", "bad_gateway", "timeout", "unavailable", "reset", "placement", "action")
 
 
 class Faults:
@@ -90,7 +88,7 @@ class Faults:
     def sold_out(self, server_type: str = "*", location: str = "*") -> None:
         """As :meth:`unavailable`, and the type says so."""
         self.unavailable(server_type, location)
-        self._add("sold out", f"{server_type}/{location}", True, None)  # noqa: FBT003  # the effect is a flag
+        self._add("sold out", f"{server_type}/{location}", True, None)
 
     def location_disabled(self, location: str, times: int | None = None) -> None:
         error = ApiError(412, "resource_unavailable", "server location disabled", {})
@@ -102,7 +100,7 @@ class Faults:
 
     def placement_full(self, group: str = "*", times: int | None = None) -> None:
         """Let placement groups say that they have ten members, whatever they show."""
-        self._add("group full", group, True, times)  # noqa: FBT003  # the effect is a flag
+        self._add("group full", group, True, times)
 
     # Connections and replies
 
@@ -112,7 +110,7 @@ class Faults:
 
     def conflict(self, probability: float, operation: str = "*", seed: int = 0) -> None:
         """Answer 409 conflict to changes, as the dice say."""
-        self._add("reply", operation, _reply(409, None), None, probability, seed)
+        self._add("reply", operation, _reply(409, None), None, chance=probability, seed=seed)
 
     def lose_reply(
         self, operation: str, times: int | None = 1, after: Literal["reset", "timeout"] = "reset"
@@ -122,7 +120,7 @@ class Faults:
 
     def refuse_connection(self, operation: str = "*", times: int | None = 1) -> None:
         """Cut the connection before anything happens."""
-        self._add("refuse", operation, True, times)  # noqa: FBT003  # the effect is a flag
+        self._add("refuse", operation, True, times)
 
     def slow(self, operation: str, seconds: float, times: int | None = None) -> None:
         """Begin *operation* only after *seconds* of real time."""
@@ -130,7 +128,7 @@ class Faults:
 
     def token_in_message(self) -> None:
         """Let 429 name the token, as the API does since 2026."""
-        self._add("token", "*", True, None)  # noqa: FBT003  # the effect is a flag
+        self._add("token", "*", True, None)
 
     # Resources and their actions
 
@@ -144,11 +142,11 @@ class Faults:
 
     def locked(self, server: str = "*", times: int | None = None) -> None:
         """Let a server be locked, with no action to be seen."""
-        self._add("locked", server, True, times)  # noqa: FBT003  # the effect is a flag
+        self._add("locked", server, True, times)
 
     def zombie_firewall(self, name: str = "*", times: int | None = None) -> None:
         """Let a firewall be in use although its servers are gone."""
-        self._add("zombie", name, True, times)  # noqa: FBT003  # the effect is a flag
+        self._add("zombie", name, True, times)
 
     # Dice
 
@@ -164,38 +162,43 @@ class Faults:
         replies = {"conflict": 409, "bad_gateway": 502, "timeout": 504, "unavailable": 503}
         for kind in kinds:
             if kind in replies:
-                self._add("reply", "*", _reply(replies[kind], None), None, share, (seed, kind))
+                self._add("reply", "*", _reply(replies[kind], None), None, chance=share, seed=(seed, kind))
             elif kind == "reset":
-                self._add("lose", "*", Loss.RESET, None, share, (seed, kind))
+                self._add("lose", "*", Loss.RESET, None, chance=share, seed=(seed, kind))
             elif kind == "placement":
                 error = ApiError(412, "resource_unavailable", WORDS["resource_unavailable"])
-                self._add("placement", "*", error, None, rate, (seed, kind))
+                self._add("placement", "*", error, None, chance=rate, seed=(seed, kind))
             else:
                 failure = ("action_failed", WORDS["action_failed"])
-                self._add("failure", "start_server", failure, None, rate, (seed, kind))
-                self._add("failure", "apply_firewall", failure, None, rate, (seed, "firewall"))
+                self._add("failure", "start_server", failure, None, chance=rate, seed=(seed, kind))
+                self._add("failure", "apply_firewall", failure, None, chance=rate, seed=(seed, "firewall"))
 
     # What the simulator asks
 
     def reply(self, operation: str, subject: str) -> ApiError | None:
         """The error to answer with; 409 happens to changes alone."""
         reading = operation.startswith("GET ")
-        return self._take("reply", operation, subject, lambda it: not (reading and it.status == 409))
+        error: ApiError | None = self._take(
+            "reply", operation, subject, lambda it: not (reading and it.status == 409)
+        )
+        return error
 
     def loss(self, operation: str, subject: str) -> Loss | None:
-        return self._take("lose", operation, subject)
+        loss: Loss | None = self._take("lose", operation, subject)
+        return loss
 
     def refused(self, operation: str) -> bool:
         return bool(self._take("refuse", operation))
 
     def delay(self, operation: str) -> float:
-        return self._take("slow", operation) or 0.0
+        return float(self._take("slow", operation) or 0)
 
     def tells_token(self) -> bool:
         return bool(self._take("token", "*"))
 
     def placement(self, server_type: str, location: str, name: str) -> ApiError | None:
-        return self._take("placement", f"{server_type}/{location}", name)
+        error: ApiError | None = self._take("placement", f"{server_type}/{location}", name)
+        return error
 
     def is_sold_out(self, server_type: str, location: str) -> bool:
         return bool(self._take("sold out", f"{server_type}/{location}"))
@@ -204,10 +207,11 @@ class Faults:
         return bool(self._take("group full", group))
 
     def failure(self, command: str) -> tuple[str, str] | None:
-        return self._take("failure", command)
+        failure: tuple[str, str] | None = self._take("failure", command)
+        return failure
 
     def stuck(self, command: str) -> float:
-        return self._take("stuck", command) or 0.0
+        return float(self._take("stuck", command) or 0)
 
     def is_locked(self, server: str) -> bool:
         return bool(self._take("locked", server))
@@ -221,6 +225,7 @@ class Faults:
         pattern: str,
         effect: Any,
         times: int | None,
+        *,
         chance: float = 1.0,
         seed: object = 0,
     ) -> None:

@@ -1,7 +1,7 @@
 """The state of the simulated project: resources, actions under way, time and money.
 
-Nothing happens on its own: what has come due since the last look happens, in its order and as of its own time,
-when somebody looks again. Whoever looks holds ``lock``.
+Nothing happens on its own: what has come due since the last look happens when somebody looks again, in its
+order and as of its own time. Whoever looks holds ``lock``.
 """
 
 import heapq
@@ -48,7 +48,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the project may have at once, and its bucket of requests; ``refill`` is in requests per second."""
+    """What the project may have at once; its bucket of requests gains ``refill`` per second."""
 
     servers: int = 100
     primary_ips: int = 100

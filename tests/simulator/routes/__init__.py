@@ -7,6 +7,7 @@ schema, so that a call can be checked against it.
 from tests.simulator.routes import (
     actions,
     firewalls,
+    metrics,
     networks,
     orders,
     primary_ips,
@@ -22,6 +23,7 @@ from tests.simulator.routes.call import Call, Handler, Reply
 TABLE: dict[str, Handler] = {
     **actions.ROUTES,
     **firewalls.ROUTES,
+    **metrics.ROUTES,
     **networks.ROUTES,
     **orders.ROUTES,
     **primary_ips.ROUTES,

@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tests.simulator import catalogue
-from tests.simulator.errors import ApiError, invalid, not_found, taken
+from tests.simulator.errors import invalid, not_found, taken
 from tests.simulator.labels import check_labels, selects
 from tests.simulator.state import Json, Named
 from tests.simulator.world import World
 
 Thing = TypeVar("Thing", bound=Named)
-Any_ = TypeVar("Any_")
+Item = TypeVar("Item")
 Reply = tuple[int, Json | None]
 
 MOST_PER_PAGE = 50
@@ -31,13 +31,13 @@ class Call:
     body: Json
 
     def first(self, name: str) -> str | None:
-        return self.query.get(name, [None])[0]  # type: ignore[list-item]  # a list of one or more
+        return next(iter(self.query.get(name, [])), None)
 
 
 Handler = Callable[[Call], Reply]
 
 
-def find_by_id(things: Mapping[int, Any_], given: str | int, what: str) -> Any_:
+def find_by_id(things: Mapping[int, Item], given: str | int, what: str) -> Item:
     """Return the thing with an id; 404 without one."""
     if str(given).isdigit() and (found := things.get(int(given))) is not None:
         return found
@@ -78,15 +78,16 @@ def update(call: Call, things: Mapping[int, Thing], thing: Thing, what: str) -> 
 def listed(
     call: Call,
     key: str,
-    things: Iterable[Any_],
-    view: Callable[[Any_], Json],
+    things: Iterable[Item],
+    view: Callable[[Item], Json],
     *,
     most: int = MOST_PER_PAGE,
-    **filters: Callable[[Any_], object],
+    **filters: Callable[[Item], object],
 ) -> Reply:
     """Answer a list: filtered, sorted, one page of it.
 
-    ``name`` and ``label_selector`` are understood for all; *filters* say what else a parameter is compared to.
+    ``name`` and ``label_selector`` are understood for all; *filters* say what other parameters are
+    compared to.
     """
     found = list(things)
     filters.setdefault("name", lambda thing: getattr(thing, "name", None))
@@ -99,7 +100,7 @@ def listed(
         found = [each for each in found if chosen(getattr(each, "labels", {}))]
     for order in reversed(call.query.get("sort", [])):
         field, _, direction = order.partition(":")
-        found.sort(key=lambda thing: getattr(thing, field), reverse=direction == "desc")  # noqa: B023
+        found.sort(key=lambda thing: getattr(thing, field), reverse=direction == "desc")
     page, per_page = _number(call, "page", 1), _number(call, "per_page", 25)
     if not 1 <= per_page <= most:
         raise invalid(f"per_page must be between 1 and {most}", "per_page")
@@ -140,6 +141,3 @@ def price(net: Decimal) -> Json:
 def allowed(settings: Json, *names: str) -> dict[str, bool]:
     """Return access settings: what was not asked for is off."""
     return {name: bool(settings.get(name)) for name in names}
-
-
-__all__ = ["ApiError", "Json"]

@@ -10,7 +10,6 @@ from tests.simulator.routes.actions import action_view, several
 from tests.simulator.routes.call import (
     Call,
     Handler,
-    Json,
     Reply,
     check_free,
     find_by_id,
@@ -18,7 +17,7 @@ from tests.simulator.routes.call import (
     text,
     update,
 )
-from tests.simulator.state import ActionState, FirewallState, ServerState
+from tests.simulator.state import ActionState, FirewallState, Json, ServerState
 from tests.simulator.world import World
 
 PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
@@ -240,7 +239,7 @@ def _rule(rule: Json) -> Json:
 
 def _is_range(port: str) -> bool:
     found = PORTS.fullmatch(port)
-    return bool(found) and 1 <= int(found[1]) <= int(found[2] or found[1]) <= 65535
+    return found is not None and 1 <= int(found[1]) <= int(found[2] or found[1]) <= 65535
 
 
 def _firewall(call: Call) -> FirewallState:

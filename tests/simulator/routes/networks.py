@@ -8,7 +8,6 @@ from tests.simulator.routes.actions import started
 from tests.simulator.routes.call import (
     Call,
     Handler,
-    Json,
     Reply,
     check_free,
     find_by_id,
@@ -16,7 +15,7 @@ from tests.simulator.routes.call import (
     text,
     update,
 )
-from tests.simulator.state import ActionState, NetworkState, PlacementGroupState, ServerState
+from tests.simulator.state import ActionState, Json, NetworkState, PlacementGroupState, ServerState
 from tests.simulator.world import World
 
 MOST_IN_GROUP, MOST_GROUPS = 10, 50
@@ -67,7 +66,7 @@ def put_group(call: Call) -> Reply:
 
 
 def delete_group(call: Call) -> Reply:
-    """Refused while it has servers; whether the API does so too is not known, and this is the stricter way."""
+    """Refused while it has servers. Whether the API does so too is not known; this is the stricter way."""
     group = _group(call)
     if group.servers:
         raise refused("resource_in_use", f"placement group with ID {group.id} is still in use")

@@ -6,7 +6,8 @@ from typing import Any
 
 from tests.simulator import catalogue
 from tests.simulator.errors import ApiError, not_found
-from tests.simulator.routes.call import Call, Handler, Json, Reply, find_by_id, listed, price, text
+from tests.simulator.routes.call import Call, Handler, Reply, find_by_id, listed, price, text
+from tests.simulator.state import Json
 from tests.simulator.world import World
 
 GONE = ApiError(410, "deprecated_api_endpoint", "datacenters were removed; use locations")

@@ -7,7 +7,6 @@ from tests.simulator.routes.actions import action_view, started
 from tests.simulator.routes.call import (
     Call,
     Handler,
-    Json,
     Reply,
     check_free,
     find_by_id,
@@ -17,7 +16,7 @@ from tests.simulator.routes.call import (
     update,
 )
 from tests.simulator.routes.orders import location_view
-from tests.simulator.state import PrimaryIPState, ServerState
+from tests.simulator.state import Json, PrimaryIPState, ServerState
 from tests.simulator.world import World
 
 

@@ -1,8 +1,6 @@
-"""Servers: create, look, rename, delete, measure. What is done to a running one is in server_actions."""
+"""Servers: create, look, rename, delete. What is done to a running one is in server_actions."""
 
-import math
 import string
-from datetime import datetime, timedelta
 from functools import partial
 
 from tests.simulator import catalogue
@@ -13,7 +11,6 @@ from tests.simulator.routes.actions import action_view, started
 from tests.simulator.routes.call import (
     Call,
     Handler,
-    Json,
     Reply,
     check_free,
     find_by_id,
@@ -23,17 +20,10 @@ from tests.simulator.routes.call import (
     update,
 )
 from tests.simulator.routes.orders import image_view, location_view, server_type_view
-from tests.simulator.state import ActionState, PlacementGroupState, ServerState
+from tests.simulator.state import ActionState, Json, PlacementGroupState, PrimaryIPState, ServerState
 from tests.simulator.world import World
 
 MOST_USER_DATA = 32 * 1024
-MOST_SAMPLES, SAMPLES = 500, 200
-METRICS_LAG = timedelta(minutes=1)
-SERIES = {
-    "cpu": ("cpu",),
-    "disk": ("disk.0.iops.read", "disk.0.iops.write", "disk.0.bandwidth.read", "disk.0.bandwidth.write"),
-    "network": ("network.0.pps.in", "network.0.pps.out", "network.0.bandwidth.in", "network.0.bandwidth.out"),
-}
 
 
 def view(world: World, server: ServerState) -> Json:
@@ -231,7 +221,7 @@ def _check_limits(world: World, addresses: int) -> None:
     primary_ips.check_limit(world, addresses)
 
 
-def _reserved(call: Call, server: ServerState, kind: str, number: int) -> primary_ips.PrimaryIPState:
+def _reserved(call: Call, server: ServerState, kind: str, number: int) -> PrimaryIPState:
     address = find_by_id(call.world.primary_ips, number, "primary IP")
     if address.server:
         raise ApiError(422, "primary_ip_assigned", "primary IP is already assigned")
@@ -300,52 +290,14 @@ def _deleted(world: World, server: ServerState) -> None:
     del world.servers[server.id]
     world.close_bill("server", server.id)
     primary_ips.release(world, server)
-    for holder in (*world.firewalls.values(), *world.placement_groups.values(), *world.networks.values()):
-        if server.id in holder.servers:
-            holder.servers.remove(server.id)
-
-
-def metrics(call: Call) -> Reply:
-    """Series of pairs of a time and a number as text. They end a minute ago and know nothing of memory."""
-    server = server_of(call)
-    begin, end = _moment(call, "start"), _moment(call, "end")
-    if end <= begin:
-        raise invalid("end must be after start", "end")
-    seconds = (end - begin).total_seconds()
-    step = max(1, int(call.first("step") or math.ceil(seconds / SAMPLES)))
-    if seconds / step > MOST_SAMPLES:
-        raise invalid(f"at most {MOST_SAMPLES} samples", "step")
-    kinds = {kind for each in call.query["type"] for kind in each.split(",")}
-    series = {
-        name: {"values": _values(call.world, server, begin, end, step)}
-        for kind in sorted(kinds)
-        for name in SERIES[kind]
-    }
-    return 200, {"metrics": {"start": text(begin), "end": text(end), "step": step, "time_series": series}}
-
-
-def _moment(call: Call, name: str) -> datetime:
-    try:
-        return datetime.fromisoformat(call.query[name][0])
-    except (KeyError, ValueError):
-        raise invalid(f"{name} must be an ISO 8601 time", name) from None
-
-
-def _values(
-    world: World, server: ServerState, begin: datetime, end: datetime, step: int
-) -> list[list[object]]:
-    """Samples while it runs: the first is NaN, and every seventeenth is missing."""
-    if server.started is None:
-        return []
-    last = min(end, world.now() - METRICS_LAG)
-    values: list[list[object]] = []
-    moment = max(begin, server.started)
-    while moment <= last:
-        number = int(moment.timestamp()) // step
-        if number % 17:
-            values.append([moment.timestamp(), f"{5 + number % 7}.25" if values else "NaN"])
-        moment += timedelta(seconds=step)
-    return values
+    holders: list[FirewallState | PlacementGroupState | NetworkState] = [
+        *world.firewalls.values(),
+        *world.placement_groups.values(),
+        *world.networks.values(),
+    ]
+    for members in (each.servers for each in holders):
+        if server.id in members:
+            members.remove(server.id)
 
 
 ROUTES: dict[str, Handler] = {
@@ -354,5 +306,4 @@ ROUTES: dict[str, Handler] = {
     "GET /servers/{id}": get,
     "PUT /servers/{id}": put,
     "DELETE /servers/{id}": delete,
-    "GET /servers/{id}/metrics": metrics,
 }

@@ -9,7 +9,6 @@ from tests.simulator.labels import check_labels
 from tests.simulator.routes.call import (
     Call,
     Handler,
-    Json,
     Reply,
     check_free,
     find_by_id,
@@ -17,7 +16,7 @@ from tests.simulator.routes.call import (
     text,
     update,
 )
-from tests.simulator.state import SSHKeyState
+from tests.simulator.state import Json, SSHKeyState
 
 
 def fingerprint(public_key: str) -> str:

@@ -7,7 +7,6 @@ from tests.simulator.routes.actions import action_view, started
 from tests.simulator.routes.call import (
     Call,
     Handler,
-    Json,
     Reply,
     allowed,
     check_free,
@@ -18,11 +17,11 @@ from tests.simulator.routes.call import (
     update,
 )
 from tests.simulator.routes.orders import box_type_view, location_view
-from tests.simulator.state import SnapshotState, StorageBoxState
+from tests.simulator.state import Json, SnapshotState, StorageBoxState
 from tests.simulator.world import World
 
 SETTINGS = ("reachable_externally", "samba_enabled", "ssh_enabled", "webdav_enabled", "zfs_enabled")
-SPECIAL = "^°!§$%/()=?+#-.,;:~*@{}_&"  # noqa: RUF001  # the API's own list
+SPECIAL = "^°!§$%/()=?+#-.,;:~*@{}_&"
 LETTERS = "äöüßÄÖÜ"
 SNAPSHOTS = 10
 
@@ -49,7 +48,7 @@ def view(world: World, box: StorageBoxState) -> Json:
 
 def check_password(password: str) -> None:
     """Refuse what the policy does not allow: 12 to 128 characters, four classes, no others."""
-    plain = [each for each in password if each.isascii() and each.isalnum() or each in LETTERS]
+    plain = [each for each in password if (each.isascii() and each.isalnum()) or each in LETTERS]
     special = [each for each in password if each in SPECIAL + " "]
     classes = (str.isupper, str.islower, str.isdigit)
     if (

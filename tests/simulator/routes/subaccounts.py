@@ -3,9 +3,9 @@
 from tests.simulator.errors import ApiError
 from tests.simulator.labels import check_labels
 from tests.simulator.routes.actions import action_view, started
-from tests.simulator.routes.call import Call, Handler, Json, Reply, allowed, find_by_id, listed, text
+from tests.simulator.routes.call import Call, Handler, Reply, allowed, find_by_id, listed, text
 from tests.simulator.routes.storage_boxes import active, box_of, check_password
-from tests.simulator.state import StorageBoxState, SubaccountState
+from tests.simulator.state import Json, StorageBoxState, SubaccountState
 
 SETTINGS = ("reachable_externally", "readonly", "samba_enabled", "ssh_enabled", "webdav_enabled")
 MOST = 100

@@ -6,8 +6,8 @@ import re
 from tests.simulator.errors import ApiError, invalid, not_found, protected, taken
 from tests.simulator.labels import check_labels
 from tests.simulator.routes.actions import action_view, started
-from tests.simulator.routes.call import Call, Handler, Json, Reply, check_free, listed, named, text, update
-from tests.simulator.state import RecordSetState, ZoneState
+from tests.simulator.routes.call import Call, Handler, Reply, check_free, listed, named, text, update
+from tests.simulator.state import Json, RecordSetState, ZoneState
 from tests.simulator.world import World
 
 NAME = re.compile(r"@|(\*|[a-z0-9_]([a-z0-9_-]*[a-z0-9])?)(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9])?)*")
