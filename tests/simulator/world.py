@@ -36,7 +36,7 @@ UNLOCKED = {"set_firewall_rules", "apply_firewall", "remove_firewall"}  # these 
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds each kind of action takes; ``scale`` multiplies all, and with 0 all is done at the next look."""
+    """Seconds each kind of action takes; ``scale`` multiplies all; with 0 all is done at the next look."""
 
     create: float = 3.0
     start: float = 2.0

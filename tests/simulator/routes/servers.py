@@ -20,7 +20,15 @@ from tests.simulator.routes.call import (
     update,
 )
 from tests.simulator.routes.orders import image_view, location_view, server_type_view
-from tests.simulator.state import ActionState, Json, PlacementGroupState, PrimaryIPState, ServerState
+from tests.simulator.state import (
+    ActionState,
+    FirewallState,
+    Json,
+    NetworkState,
+    PlacementGroupState,
+    PrimaryIPState,
+    ServerState,
+)
 from tests.simulator.world import World
 
 MOST_USER_DATA = 32 * 1024

@@ -1,0 +1,143 @@
+"""Storage boxes and their subaccounts, with the real client."""
+
+import hcloud
+import pytest
+from hcloud import APIException
+from hcloud.locations import Location
+from hcloud.storage_box_types import StorageBoxType
+from hcloud.storage_boxes import (
+    BoundStorageBox,
+    StorageBoxAccessSettings,
+    StorageBoxSnapshotPlan,
+    StorageBoxSubaccountAccessSettings,
+)
+
+from tests.simulator import Simulator
+from tests.simulator.conftest import client_of
+
+PASSWORD = "Correct-horse-7"
+
+
+def ordered(client: hcloud.Client, name: str = "registry", password: str = PASSWORD) -> BoundStorageBox:
+    created = client.storage_boxes.create(
+        name=name,
+        password=password,
+        location=Location(name="fsn1"),
+        storage_box_type=StorageBoxType(name="bx11"),
+        access_settings=StorageBoxAccessSettings(reachable_externally=True, webdav_enabled=True),
+        labels={"managed-by": "morpheus"},
+    )
+    created.action.wait_until_finished()
+    created.storage_box.reload()
+    return created.storage_box
+
+
+def test_a_box_has_neither_user_nor_host_while_it_initializes() -> None:
+    simulator = Simulator()
+    with simulator.running():
+        client = client_of(simulator)
+        created = client.storage_boxes.create(
+            name="registry",
+            password=PASSWORD,
+            location=Location(name="fsn1"),
+            storage_box_type=StorageBoxType(name="bx11"),
+        )
+        box = created.storage_box
+        assert (box.status, box.username, box.server) == ("initializing", None, None)
+        assert simulator.billable() == ["storage_box registry"]
+        simulator.advance(21)
+
+        action = client.actions.get_by_id(created.action.id)
+        box.reload()
+
+    assert (action.command, action.status) == ("create", "success")
+    assert box.server == f"{box.username}.your-storagebox.de"
+    settings = box.access_settings
+    assert settings and settings.reachable_externally is settings.webdav_enabled is False
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["Short-1", "no-upper-case-7", "NO-LOWER-CASE-7", "No-digit-at-all", "NoSpecial12345", "Tab\t-in-it-77"],
+)
+def test_passwords_have_a_policy(client: hcloud.Client, password: str) -> None:
+    with pytest.raises(APIException) as failed:
+        ordered(client, password=password)
+
+    assert failed.value.code == "invalid_input"
+
+
+def test_settings_are_changed_in_part(simulator: Simulator, client: hcloud.Client) -> None:
+    box = ordered(client)
+
+    box.update_access_settings(StorageBoxAccessSettings(webdav_enabled=False)).wait_until_finished()
+    box.reset_password(f"{PASSWORD}8").wait_until_finished()
+
+    state = simulator.storage_boxes["registry"]
+    assert state.password == f"{PASSWORD}8"
+    assert state.access_settings["reachable_externally"]
+    assert not state.access_settings["webdav_enabled"]
+
+
+def test_names_of_boxes_are_unique(client: hcloud.Client) -> None:
+    ordered(client)
+
+    with pytest.raises(APIException) as failed:
+        ordered(client)
+
+    assert failed.value.code == "uniqueness_error"
+
+
+def test_a_new_subaccount_shows_its_ids_alone(client: hcloud.Client) -> None:
+    box = ordered(client)
+    created = box.create_subaccount(
+        home_directory="forests",
+        password=PASSWORD,
+        access_settings=StorageBoxSubaccountAccessSettings(webdav_enabled=True, readonly=False),
+    )
+    created.action.wait_until_finished()
+    account = created.subaccount
+    assert account.data_model.username is None
+
+    account.reload()
+
+    assert account.username == f"{box.username}-sub1"
+    assert account.server == f"{account.username}.your-storagebox.de"
+    account.reset_password(f"{PASSWORD}9").wait_until_finished()
+    account.change_home_directory("others").wait_until_finished()
+    account.update_access_settings(StorageBoxSubaccountAccessSettings(readonly=True)).wait_until_finished()
+    assert [each.home_directory for each in box.get_subaccount_all()] == ["others"]
+    assert box.get_subaccount_by_username(account.username or "")
+    account.delete().action.wait_until_finished()
+    assert box.get_subaccount_all() == []
+
+
+def test_going_back_to_a_snapshot_loses_the_newer_ones(simulator: Simulator, client: hcloud.Client) -> None:
+    box = ordered(client)
+    snapshots = []
+    for _ in range(3):
+        created = box.create_snapshot()
+        created.action.wait_until_finished()
+        snapshots.append(created.snapshot)
+        simulator.advance(1)
+
+    box.rollback_snapshot(snapshots[1]).wait_until_finished()
+    box.enable_snapshot_plan(StorageBoxSnapshotPlan(max_snapshots=3, hour=3, minute=0)).wait_until_finished()
+    box.reload()
+
+    assert [each.id for each in box.get_snapshot_all()] == [each.id for each in snapshots[:2]]
+    assert box.snapshot_plan and box.snapshot_plan.hour == 3
+
+
+def test_boxes_are_protected_and_deleted(simulator: Simulator, client: hcloud.Client) -> None:
+    box = ordered(client)
+    box.change_protection(delete=True).wait_until_finished()
+    with pytest.raises(APIException) as failed:
+        box.delete()
+    assert failed.value.code == "protected"
+    box.change_protection(delete=False).wait_until_finished()
+
+    box.delete().action.wait_until_finished()
+
+    assert simulator.storage_boxes == {}
+    assert simulator.billable() == []

@@ -1,0 +1,64 @@
+"""What the schema does not allow is found, on both sides."""
+
+import hcloud
+import pytest
+from hcloud import APIException
+
+from tests.simulator import Latency, Simulator, routes, schema
+from tests.simulator.conftest import client_of
+from tests.simulator.errors import SchemaError
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/ssh_keys", {"name": "mine"}),
+        ("POST", "/placement_groups", {"name": "oak", "type": "spread", "lables": {}}),
+        ("POST", "/placement_groups", {"name": "oak", "type": "cluster"}),
+        ("GET", "/servers?nmae=oak", None),
+        ("GET", "/load_balancers", None),
+    ],
+)
+def test_a_wrong_request_is_recorded(method: str, path: str, body: object) -> None:
+    simulator = Simulator(latency=Latency(scale=0))
+    with simulator.running():
+        client = client_of(simulator)
+
+        with pytest.raises(APIException):
+            client.request(method, path, json=body)
+
+    assert len(simulator.violations) == 1
+
+
+def test_it_can_be_switched_off() -> None:
+    simulator = Simulator(validate=False)
+    with simulator.running():
+        client_of(simulator).request("GET", "/servers?nmae=oak")
+
+    assert simulator.violations == []
+
+
+def test_a_wrong_response_is_found() -> None:
+    with pytest.raises(SchemaError, match="'server' is a required property|servers"):
+        schema.check_response("GET /servers", 200, {"meta": {}})
+    with pytest.raises(SchemaError, match="not among its answers"):
+        schema.check_response("DELETE /servers/{id}", 204, None)
+
+
+def test_every_route_is_in_the_schema() -> None:
+    known = {
+        f"{method.upper()} {path}"
+        for path, operations in schema.spec()["paths"].items()
+        for method in operations
+    }
+
+    assert set(routes.TABLE) <= known
+
+
+def test_random_faults_leave_the_state_whole(simulator: Simulator, client: hcloud.Client) -> None:
+    simulator.faults.random(seed=1, rate=0.3, kinds=("conflict", "bad_gateway"))
+    for number in range(20):
+        client.placement_groups.create(f"group-{number}", "spread")
+
+    assert len(simulator.placement_groups) == 20
+    assert simulator.requests["POST /placement_groups"] > 20
