@@ -53,7 +53,8 @@ def test_a_box_has_neither_user_nor_host_while_it_initializes() -> None:
     assert (action.command, action.status) == ("create", "success")
     assert box.server == f"{box.username}.your-storagebox.de"
     settings = box.access_settings
-    assert settings and settings.reachable_externally is settings.webdav_enabled is False
+    assert settings
+    assert settings.reachable_externally is settings.webdav_enabled is False
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,8 @@ def test_going_back_to_a_snapshot_loses_the_newer_ones(simulator: Simulator, cli
     box.reload()
 
     assert [each.id for each in box.get_snapshot_all()] == [each.id for each in snapshots[:2]]
-    assert box.snapshot_plan and box.snapshot_plan.hour == 3
+    assert box.snapshot_plan
+    assert box.snapshot_plan.hour == 3
 
 
 def test_boxes_are_protected_and_deleted(simulator: Simulator, client: hcloud.Client) -> None:

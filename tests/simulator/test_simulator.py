@@ -58,7 +58,9 @@ def test_a_type_may_be_unavailable_in_a_location_although_it_says_otherwise(
 
     assert (failed.value.code, failed.value.message) == ("resource_unavailable", "error during placement")
     kind = client.server_types.get_by_name("cx23")
-    assert kind and kind.locations and kind.locations[0].available
+    assert kind
+    assert kind.locations
+    assert kind.locations[0].available
     settled(order())
     assert simulator.servers["oak-node-1"].status == "running"
 
@@ -77,7 +79,8 @@ def test_what_is_sold_out_says_so(simulator: Simulator, client: hcloud.Client) -
 
     kind = client.server_types.get_by_name("cx23")
 
-    assert kind and kind.locations
+    assert kind
+    assert kind.locations
     assert [each.available for each in kind.locations] == [True, False, True]
 
 
@@ -210,7 +213,7 @@ def test_conflicts_at_random_come_from_the_seed(client: hcloud.Client, simulator
     for _ in range(2):
         simulator.faults.clear()
         simulator.faults._throws.clear()
-        simulator.faults.conflict(0.5, seed=3)
+        simulator.faults.conflict(0.3, seed=3)
         before = simulator.requests["POST /placement_groups"]
         for number in range(10):
             client.placement_groups.create(f"group-{number}", "spread").placement_group.delete()
@@ -273,7 +276,8 @@ def test_a_firewall_may_fail_to_apply(simulator: Simulator, client: hcloud.Clien
 
     server = client.servers.get_by_id(created.server.id)
     assert server.status == "running"
-    assert server.public_net and server.public_net.firewalls
+    assert server.public_net
+    assert server.public_net.firewalls
     assert server.public_net.firewalls[0].status == "pending"
 
 
@@ -350,7 +354,8 @@ def test_pages_and_exact_names(client: hcloud.Client) -> None:
 
     page = client.placement_groups.get_list()
     assert len(page.placement_groups) == 25
-    assert page.meta.pagination and page.meta.pagination.next_page == 2
+    assert page.meta.pagination
+    assert page.meta.pagination.next_page == 2
     assert page.meta.pagination.total_entries == 30
     assert len(client.placement_groups.get_all()) == 30
     assert client.placement_groups.get_by_name("group-") is None
@@ -417,9 +422,12 @@ def test_addresses(client: hcloud.Client, order: Order) -> None:
 def test_deprecated_types_are_listed_and_cannot_be_ordered(client: hcloud.Client, order: Order) -> None:
     kind = client.server_types.get_by_name("cx22")
 
-    assert kind and kind.locations
+    assert kind
+    assert kind.locations
     ends = kind.locations[0].deprecation
-    assert ends and ends.unavailable_after and ends.unavailable_after < datetime.now(UTC)
+    assert ends
+    assert ends.unavailable_after
+    assert ends.unavailable_after < datetime.now(UTC)
     with pytest.raises(APIException, match="deprecated"):
         order(kind="cx22")
 
@@ -429,7 +437,9 @@ def test_deprecations_are_announced(simulator: Simulator, client: hcloud.Client,
 
     kind = client.server_types.get_by_name("cx23")
 
-    assert kind and kind.locations and kind.locations[0].deprecation
+    assert kind
+    assert kind.locations
+    assert kind.locations[0].deprecation
     assert kind.locations[0].available
     order()
 
@@ -546,7 +556,8 @@ def test_power_rebuild_and_networks(simulator: Simulator, client: hcloud.Client,
     server.reload()
 
     assert server.private_net[0].ip == "10.0.0.2"
-    assert server.image and server.image.name == "ubuntu-24.04"
+    assert server.image
+    assert server.image.name == "ubuntu-24.04"
     with pytest.raises(APIException, match="resource_in_use"):
         network.delete()
     server.detach_from_network(network).wait_until_finished()

@@ -198,7 +198,7 @@ class World:
     def take_token(self) -> bool:
         """Take one request out of the bucket; False when it is empty."""
         now = self.now()
-        passed = (now - self._filled).total_seconds()
+        passed = max(0.0, (now - self._filled).total_seconds())  # a clock set back fills nothing
         full = float(self.limits.requests_per_hour)
         self._tokens = min(full, self._tokens + passed * self.limits.refill)
         self._filled = now

@@ -175,7 +175,7 @@ def disable_snapshot_plan(call: Call) -> Reply:
 def rollback_snapshot(call: Call) -> Reply:
     """Back to a snapshot; those made after it are gone."""
     box = active(call)
-    given = call.body["snapshot"]
+    given = str(call.body["snapshot"])
     wanted = [each for each in box.snapshots.values() if given in (str(each.id), each.name)]
     if not wanted:
         raise invalid(f"snapshot '{given}' not found", "snapshot")
