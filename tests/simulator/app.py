@@ -68,8 +68,8 @@ class App:
             await _lose(loss, scope, receive)
             self._note(arrived, operation, LOST)
             return
+        self._note(arrived, operation, response.status_code)  # so that whoever has the reply finds it noted
         await response(scope, receive, send)
-        self._note(arrived, operation, response.status_code)
 
     def _note(self, arrived: float, operation: str, status: int) -> None:
         self.log.append((arrived, time.monotonic(), operation, status))

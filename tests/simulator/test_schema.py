@@ -39,7 +39,7 @@ def test_it_can_be_switched_off() -> None:
 
 
 def test_a_wrong_response_is_found() -> None:
-    with pytest.raises(SchemaError, match="'servers' is a required property"):
+    with pytest.raises(SchemaError, match="is a required property"):
         schema.check_response("GET /servers", 200, {"meta": {}})
     with pytest.raises(SchemaError, match="not among its answers"):
         schema.check_response("DELETE /servers/{id}", 204, None)
