@@ -10,6 +10,7 @@ import json
 import socket
 import struct
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote
@@ -96,6 +97,9 @@ class App:
         except SchemaError as error:
             self.violations.append(str(error))
             status, answer = 500, ApiError(500, "server_error", str(error)).body
+        except Exception as error:
+            self.violations.append(f"{operation} broke the simulator: {traceback.format_exc()}")
+            status, answer = 500, ApiError(500, "server_error", repr(error)).body
         return self._response(status, answer)
 
     def _handled(

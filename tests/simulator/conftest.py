@@ -1,34 +1,16 @@
-"""A simulator in which everything is done at the next look, and clients of it."""
+"""A simulator in which everything is done at the next look, and a client of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import hcloud
 import pytest
 from hcloud.images import Image
 from hcloud.locations import Location
 from hcloud.server_types import ServerType
-from hcloud.servers import ServerCreatePublicNetwork
-from hcloud.servers.client import CreateServerResponse
 
 from tests.simulator import Latency, Simulator
-
-Order = Callable[..., CreateServerResponse]
-IPV6_ONLY = ServerCreatePublicNetwork(enable_ipv4=False, enable_ipv6=True)
-
-
-def client_of(simulator: Simulator, token: str | None = None, timeout: float = 10) -> hcloud.Client:
-    """A client that does not wait long between two requests."""
-    url = f"{simulator.url}/v1"
-    client = hcloud.Client(
-        token or simulator.token,
-        api_endpoint=url,
-        api_endpoint_hetzner=url,
-        poll_interval=0.01,
-        timeout=timeout,
-    )
-    for each in (client._client, client._client_hetzner):
-        each._retry_interval_func = lambda _: 0.01
-    return client
+from tests.simulator.clients import IPV6_ONLY, Order, client_of
 
 
 @pytest.fixture
@@ -38,6 +20,15 @@ def simulator() -> Iterator[Simulator]:
     with simulator.running():
         yield simulator
     assert simulator.violations == []
+
+
+@pytest.fixture
+def slow() -> Simulator:
+    """Latencies of the default, on a clock that moves only when told."""
+    simulator = Simulator()
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    simulator.clock = lambda: now
+    return simulator
 
 
 @pytest.fixture

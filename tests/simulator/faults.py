@@ -104,13 +104,22 @@ class Faults:
 
     # Connections and replies
 
-    def status(self, operation: str, status: int, times: int | None = 1, code: str | None = None) -> None:
+    def status(
+        self,
+        operation: str,
+        status: int,
+        times: int | None = 1,
+        code: str | None = None,
+        *,
+        probability: float = 1.0,
+        seed: int = 0,
+    ) -> None:
         """Answer *operation* with an error before anything happens; 502 without *code* is a page of HTML."""
-        self._add("reply", operation, _reply(status, code), times)
+        self._add("reply", operation, _reply(status, code), times, chance=probability, seed=seed)
 
     def conflict(self, probability: float, operation: str = "*", seed: int = 0) -> None:
         """Answer 409 conflict to changes, as the dice say."""
-        self._add("reply", operation, _reply(409, None), None, chance=probability, seed=seed)
+        self.status(operation, 409, None, probability=probability, seed=seed)
 
     def lose_reply(
         self, operation: str, times: int | None = 1, after: Literal["reset", "timeout"] = "reset"
@@ -132,16 +141,18 @@ class Faults:
 
     # Resources and their actions
 
-    def action_error(self, command: str, code: str = "action_failed", times: int | None = 1) -> None:
-        """Let an action end in an error, without its effect."""
-        self._add("failure", command, (code, WORDS.get(code, code)), times)
+    def action_error(
+        self, command: str, code: str = "action_failed", times: int | None = 1, *, server: str = "*"
+    ) -> None:
+        """Let an action, of one server or of any resource, end in an error, without its effect."""
+        self._add("failure", f"{command}/{server}", (code, WORDS.get(code, code)), times)
 
-    def action_stuck(self, command: str, seconds: float, times: int | None = 1) -> None:
+    def action_stuck(self, command: str, seconds: float, times: int | None = 1, *, server: str = "*") -> None:
         """Let an action run longer by *seconds* of the simulator's clock."""
-        self._add("stuck", command, seconds, times)
+        self._add("stuck", f"{command}/{server}", seconds, times)
 
     def locked(self, server: str = "*", times: int | None = None) -> None:
-        """Let a server be locked, with no action to be seen."""
+        """Let a server be locked, with no action to be seen, until it has refused *times* changes."""
         self._add("locked", server, True, times)
 
     def zombie_firewall(self, name: str = "*", times: int | None = None) -> None:
@@ -170,8 +181,8 @@ class Faults:
                 self._add("placement", "*", error, None, chance=rate, seed=(seed, kind))
             else:
                 failure = ("action_failed", WORDS["action_failed"])
-                self._add("failure", "start_server", failure, None, chance=rate, seed=(seed, kind))
-                self._add("failure", "apply_firewall", failure, None, chance=rate, seed=(seed, "firewall"))
+                self._add("failure", "start_server/*", failure, None, chance=rate, seed=(seed, kind))
+                self._add("failure", "apply_firewall/*", failure, None, chance=rate, seed=(seed, "firewall"))
 
     # What the simulator asks
 
@@ -206,15 +217,21 @@ class Faults:
     def group_full(self, group: str) -> bool:
         return bool(self._take("group full", group))
 
-    def failure(self, command: str) -> tuple[str, str] | None:
-        failure: tuple[str, str] | None = self._take("failure", command)
+    def failure(self, command: str, server: str) -> tuple[str, str] | None:
+        failure: tuple[str, str] | None = self._take("failure", f"{command}/{server}")
         return failure
 
-    def stuck(self, command: str) -> float:
-        return float(self._take("stuck", command) or 0)
+    def stuck(self, command: str, server: str) -> float:
+        return float(self._take("stuck", f"{command}/{server}") or 0)
 
-    def is_locked(self, server: str) -> bool:
+    def refuses(self, server: str) -> bool:
         return bool(self._take("locked", server))
+
+    def shows_locked(self, server: str) -> bool:
+        return any(
+            rule.kind == "locked" and rule.times != 0 and fnmatchcase(server, rule.pattern)
+            for rule in self._rules
+        )
 
     def is_zombie(self, firewall: str) -> bool:
         return bool(self._take("zombie", firewall))

@@ -155,6 +155,11 @@ class ActionState:
     error: tuple[str, str] | None = None
     status: str = "running"
 
+    @property
+    def finished(self) -> datetime:
+        """What lists are sorted by; of one that runs, when it will be."""
+        return self.ends
+
 
 @dataclass
 class Bill:

@@ -13,7 +13,7 @@ from hcloud.storage_boxes import (
 )
 
 from tests.simulator import Simulator
-from tests.simulator.conftest import client_of
+from tests.simulator.clients import client_of
 
 PASSWORD = "Correct-horse-7"
 

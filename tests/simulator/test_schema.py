@@ -5,7 +5,7 @@ import pytest
 from hcloud import APIException
 
 from tests.simulator import Latency, Simulator, routes, schema
-from tests.simulator.conftest import client_of
+from tests.simulator.clients import client_of
 from tests.simulator.errors import SchemaError
 
 

@@ -130,7 +130,9 @@ class World:
         It has its *effect* when it succeeds; faults may let it fail or get stuck.
         """
         begins = after.ends if after else self.now()
-        lasts = seconds * self.latency.scale + self.faults.stuck(command)
+        servers = [self.servers[number].name for kind, number in resources if kind == "server"]
+        server = servers[0] if servers else ""
+        lasts = seconds * self.latency.scale + self.faults.stuck(command, server)
         action = ActionState(
             id=next(self._action_ids),
             command=command,
@@ -139,7 +141,7 @@ class World:
             resources=list(resources),
             effect=effect,
             after=after,
-            error=self.faults.failure(command),
+            error=self.faults.failure(command, server),
         )
         self.actions[action.id] = self._running[action.id] = action
         self.at(action.ends, lambda: self._finish(action, failed))

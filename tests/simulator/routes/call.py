@@ -100,7 +100,7 @@ def listed(
         found = [each for each in found if chosen(getattr(each, "labels", {}))]
     for order in reversed(call.query.get("sort", [])):
         field, _, direction = order.partition(":")
-        found.sort(key=lambda thing: getattr(thing, field), reverse=direction == "desc")
+        found.sort(key=lambda thing: getattr(thing, field, 0), reverse=direction == "desc")
     page, per_page = _number(call, "page", 1), _number(call, "per_page", 25)
     if not 1 <= per_page <= most:
         raise invalid(f"per_page must be between 1 and {most}", "per_page")

@@ -42,7 +42,7 @@ def view(world: World, server: ServerState) -> Json:
         "status": server.status,
         "created": text(server.created),
         "labels": server.labels,
-        "locked": is_locked(world, server),
+        "locked": world.busy("server", server.id) or world.faults.shows_locked(server.name),
         "protection": server.protection,
         "public_net": _public_net(server),
         "private_net": server.private_net,
@@ -84,10 +84,6 @@ def _public_net(server: ServerState) -> Json:
     return {"ipv4": ipv4, "ipv6": ipv6, "floating_ips": [], "firewalls": shown}
 
 
-def is_locked(world: World, server: ServerState) -> bool:
-    return world.busy("server", server.id) or world.faults.is_locked(server.name)
-
-
 def server_of(call: Call) -> ServerState:
     return find_by_id(call.world.servers, call.path["id"], "server")
 
@@ -95,7 +91,7 @@ def server_of(call: Call) -> ServerState:
 def unlocked(call: Call) -> ServerState:
     """Return the server of a call; 423 while an action runs on it."""
     server = server_of(call)
-    if is_locked(call.world, server):
+    if call.world.busy("server", server.id) or call.world.faults.refuses(server.name):
         raise locked("server")
     return server
 

@@ -1,0 +1,42 @@
+"""The real client, set up for a simulator."""
+
+import base64
+from collections.abc import Callable
+
+import hcloud
+from hcloud.firewalls import FirewallRule
+from hcloud.servers import ServerCreatePublicNetwork
+from hcloud.servers.client import CreateServerResponse
+
+from tests.simulator import Simulator
+
+SSH = FirewallRule(direction="in", protocol="tcp", port="22", source_ips=["::/0"])
+Order = Callable[..., CreateServerResponse]
+IPV6_ONLY = ServerCreatePublicNetwork(enable_ipv4=False, enable_ipv6=True)
+
+
+def client_of(simulator: Simulator, token: str | None = None, timeout: float = 10) -> hcloud.Client:
+    """A client that does not wait long between two requests."""
+    url = f"{simulator.url}/v1"
+    client = hcloud.Client(
+        token or simulator.token,
+        api_endpoint=url,
+        api_endpoint_hetzner=url,
+        poll_interval=0.01,
+        timeout=timeout,
+    )
+    for each in (client._client, client._client_hetzner):
+        each._retry_interval_func = lambda _: 0.01
+    return client
+
+
+def settled(created: CreateServerResponse) -> CreateServerResponse:
+    """Wait for everything an order has begun."""
+    for action in (created.action, *created.next_actions):
+        action.wait_until_finished()
+    return created
+
+
+def public_key(number: int) -> str:
+    blob = b"\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20" + bytes([number] * 32)
+    return f"ssh-ed25519 {base64.b64encode(blob).decode()} someone@example.com"
