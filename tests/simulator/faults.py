@@ -75,8 +75,10 @@ class Faults:
         self._lock = threading.Lock()
 
     def clear(self) -> None:
+        """Let nothing go wrong any more; dice begin anew."""
         with self._lock:
             self._rules.clear()
+            self._throws.clear()
 
     # Capacity
 

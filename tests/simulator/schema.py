@@ -68,7 +68,8 @@ def check_request(operation: str, body: Any) -> None:
         return
     for error in _errors(validator, {} if body is None else body):
         if error.validator in _BOUNDS:
-            raise invalid(error.message, *(str(each) for each in list(error.absolute_path)[:1]))
+            name = next((str(each) for each in error.absolute_path), "body")
+            raise invalid(f"{name} is out of bounds: {error.validator} {error.validator_value}", name)
         raise SchemaError(f"request {operation}: {_said(error)}")
 
 
@@ -126,9 +127,9 @@ def _response_validator(operation: str, status: int) -> Any:
     return _Validator(content["application/json"]["schema"]) if content else None
 
 
-def _errors(validator: Any, instance: Any) -> Iterator[jsonschema.ValidationError]:
+def _errors(validator: Any, instance: Any) -> list[jsonschema.ValidationError]:
     with _lock:
-        yield from sorted(validator.iter_errors(instance), key=lambda error: error.validator in _BOUNDS)
+        return sorted(validator.iter_errors(instance), key=lambda error: error.validator in _BOUNDS)
 
 
 def _said(error: jsonschema.ValidationError) -> str:

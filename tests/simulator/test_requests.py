@@ -107,7 +107,6 @@ def test_conflicts_at_random_come_from_the_seed(client: hcloud.Client, simulator
     counts = []
     for _ in range(2):
         simulator.faults.clear()
-        simulator.faults._throws.clear()
         simulator.faults.conflict(0.3, seed=3)
         before = simulator.requests["POST /placement_groups"]
         for number in range(10):

@@ -1,6 +1,5 @@
 """What the schema does not allow is found, on both sides."""
 
-import hcloud
 import pytest
 from hcloud import APIException
 
@@ -53,12 +52,3 @@ def test_every_route_is_in_the_schema() -> None:
     }
 
     assert set(routes.TABLE) <= known
-
-
-def test_random_faults_leave_the_state_whole(simulator: Simulator, client: hcloud.Client) -> None:
-    simulator.faults.random(seed=1, rate=0.3, kinds=("conflict", "bad_gateway"))
-    for number in range(20):
-        client.placement_groups.create(f"group-{number}", "spread")
-
-    assert len(simulator.placement_groups) == 20
-    assert simulator.requests["POST /placement_groups"] > 20
