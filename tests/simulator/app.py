@@ -127,10 +127,10 @@ class App:
             raise ApiError(403, "token_readonly", "the token may read only")
 
     def _too_many(self, request: Request) -> ApiError:
-        message = WORDS["rate_limit_exceeded"]
+        limit = self.world.limits.requests_per_hour
+        message = f"limit of {limit} requests per hour reached"
         if self.world.faults.tells_token():
             token = request.headers.get("authorization", "").removeprefix("Bearer ")
-            limit = self.world.limits.requests_per_hour
             message = f"Limit of '{limit}' requests per hour for token '{token}' reached."
         return ApiError(429, "rate_limit_exceeded", message)
 

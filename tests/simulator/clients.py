@@ -2,11 +2,11 @@
 
 import base64
 from collections.abc import Callable
+from typing import Protocol
 
 import hcloud
 from hcloud.firewalls import FirewallRule
-from hcloud.servers import ServerCreatePublicNetwork
-from hcloud.servers.client import CreateServerResponse
+from hcloud.servers import CreateServerResponse, ServerCreatePublicNetwork
 
 from tests.simulator import Simulator
 
@@ -40,3 +40,14 @@ def settled(created: CreateServerResponse) -> CreateServerResponse:
 def public_key(number: int) -> str:
     blob = b"\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20" + bytes([number] * 32)
     return f"ssh-ed25519 {base64.b64encode(blob).decode()} someone@example.com"
+
+
+class Numbered(Protocol):
+    """Anything of the client's, whose id may be missing as far as its types say."""
+
+    id: int | None
+
+
+def id_of(thing: Numbered) -> int:
+    assert thing.id is not None
+    return thing.id

@@ -23,7 +23,6 @@ WORDS = {
     "locked": "cannot perform operation because server is locked",
     "maintenance": "the service is under maintenance",
     "placement_error": "error during placement",
-    "rate_limit_exceeded": "limit of 3600 requests per hour reached",
     "resource_unavailable": "error during placement",
     "server_error": "internal server error",
     "service_error": "an error occurred in a service",
@@ -113,11 +112,12 @@ class Faults:
         times: int | None = 1,
         code: str | None = None,
         *,
+        message: str | None = None,
         probability: float = 1.0,
         seed: int = 0,
     ) -> None:
         """Answer *operation* with an error before anything happens; 502 without *code* is a page of HTML."""
-        self._add("reply", operation, _reply(status, code), times, chance=probability, seed=seed)
+        self._add("reply", operation, _reply(status, code, message), times, chance=probability, seed=seed)
 
     def conflict(self, probability: float, operation: str = "*", seed: int = 0) -> None:
         """Answer 409 conflict to changes, as the dice say."""
@@ -275,6 +275,6 @@ class Faults:
         return random.Random(f"{throw} {self._throws[throw]}").random() < rule.chance
 
 
-def _reply(status: int, code: str | None) -> ApiError:
+def _reply(status: int, code: str | None, message: str | None = None) -> ApiError:
     code = code or CODES.get(status, "")
-    return ApiError(status, code, WORDS.get(code, code))
+    return ApiError(status, code, message or WORDS.get(code, code))

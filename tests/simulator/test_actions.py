@@ -8,7 +8,7 @@ from hcloud.images import Image
 from hcloud.networks import NetworkSubnet
 
 from tests.simulator import Simulator
-from tests.simulator.clients import SSH, Order, client_of, settled
+from tests.simulator.clients import SSH, Order, client_of, id_of, settled
 
 
 def test_the_actions_of_an_order_end_one_after_another(slow: Simulator) -> None:
@@ -21,7 +21,7 @@ def test_the_actions_of_an_order_end_one_after_another(slow: Simulator) -> None:
         seen = []
         for _ in range(3):
             actions = client.request("GET", "/actions", params={"id": ids})["actions"]
-            status = client.servers.get_by_id(created.server.id).status
+            status = client.servers.get_by_id(id_of(created.server)).status
             seen.append(([each["status"] for each in actions], status))
             slow.advance(3)
 
@@ -53,7 +53,7 @@ def test_a_firewall_may_fail_to_apply(simulator: Simulator, client: hcloud.Clien
     with pytest.raises(ActionFailedException):
         created.next_actions[1].wait_until_finished()
 
-    server = client.servers.get_by_id(created.server.id)
+    server = client.servers.get_by_id(id_of(created.server))
     assert server.status == "running"
     assert server.public_net
     assert server.public_net.firewalls
@@ -76,7 +76,7 @@ def test_a_server_is_locked_while_an_action_runs(slow: Simulator) -> None:
         kind = client.server_types.get_by_name("cx23")
         assert kind
         server = client.servers.create("oak-node-1", kind, Image(name="debian-13")).server
-        assert client.servers.get_by_id(server.id).locked
+        assert client.servers.get_by_id(id_of(server)).locked
 
         with pytest.raises(APIException) as failed:
             server.delete()
@@ -84,7 +84,7 @@ def test_a_server_is_locked_while_an_action_runs(slow: Simulator) -> None:
         assert failed.value.code == "locked"
         slow.advance(10)
         slow.faults.locked("oak-node-1", times=1)
-        assert client.servers.get_by_id(server.id).locked
+        assert client.servers.get_by_id(id_of(server)).locked
         with pytest.raises(APIException, match="server is locked"):
             server.power_off()
         server.delete()

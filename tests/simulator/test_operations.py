@@ -10,7 +10,7 @@ from hcloud.storage_box_types import StorageBoxType
 from hcloud.zones import ZoneRecord
 
 from tests.simulator import Simulator
-from tests.simulator.clients import SSH, Order, public_key, settled
+from tests.simulator.clients import SSH, Order, id_of, public_key, settled
 
 
 def test_a_server_that_is_off_can_be_changed(
@@ -38,7 +38,7 @@ def test_a_server_that_is_off_can_be_changed(
     assert server.placement_group
     server.remove_from_placement_group().wait_until_finished()
     group.update(labels={"a": "b"})
-    assert client.placement_groups.get_by_id(group.id).labels == {"a": "b"}
+    assert client.placement_groups.get_by_id(id_of(group)).labels == {"a": "b"}
     assert group.delete()
 
 
@@ -46,22 +46,25 @@ def test_addresses_move(simulator: Simulator, client: hcloud.Client, order: Orde
     server = settled(order()).server
     address = client.primary_ips.create("ipv4", "mine", Location(name="fsn1")).primary_ip
     with pytest.raises(APIException) as failed:
-        address.assign(server.id, "server")
+        address.assign(id_of(server), "server")
     assert failed.value.code == "server_not_stopped"
     server.power_off().wait_until_finished()
 
-    address.assign(server.id, "server").wait_until_finished()
+    address.assign(id_of(server), "server").wait_until_finished()
     assert simulator.servers["oak-node-1"].ipv4 == address.ip
-    assert client.servers.get_by_id(server.id).public_net.ipv4.ip == address.ip  # type: ignore[union-attr]
+    net = client.servers.get_by_id(id_of(server)).public_net
+    assert net
+    assert net.ipv4
+    assert net.ipv4.ip == address.ip
     address.unassign().wait_until_finished()
-    address.change_dns_ptr(address.ip, "oak.example.com").wait_until_finished()
+    address.change_dns_ptr(net.ipv4.ip, "oak.example.com").wait_until_finished()
     address.change_protection(delete=True).wait_until_finished()
     address.update(name="ours", auto_delete=True)
 
     with pytest.raises(APIException) as failed:
         address.delete()
     assert failed.value.code == "protected"
-    assert client.primary_ips.get_by_id(address.id).dns_ptr
+    assert client.primary_ips.get_by_id(id_of(address)).dns_ptr
     assert simulator.billable() == ["server oak-node-1", "primary_ip ours"]
 
 
@@ -77,7 +80,7 @@ def test_networks_are_changed(simulator: Simulator, client: hcloud.Client) -> No
     network.add_route(route).wait_until_finished()
     network.change_protection(delete=True).wait_until_finished()
     network.update(labels={"a": "b"})
-    assert len(client.networks.get_by_id(network.id).subnets or []) == 1
+    assert len(client.networks.get_by_id(id_of(network)).subnets or []) == 1
     network.delete_route(route).wait_until_finished()
     network.delete_subnet(subnet).wait_until_finished()
 
@@ -93,9 +96,9 @@ def test_keys_and_firewalls_are_renamed(client: hcloud.Client) -> None:
     key.update(name="ours", labels={"a": "b"})
     firewall.update(name="elm")
 
-    assert client.ssh_keys.get_by_id(key.id).labels == {"a": "b"}
+    assert client.ssh_keys.get_by_id(id_of(key)).labels == {"a": "b"}
     assert client.firewalls.get_by_name("elm")
-    assert client.firewalls.get_by_id(firewall.id).rules
+    assert client.firewalls.get_by_id(id_of(firewall)).rules
     assert len(firewall.get_actions()) == 0
     assert key.delete()
 
@@ -105,10 +108,10 @@ def test_what_can_be_ordered_is_there_by_id(client: hcloud.Client) -> None:
     image = client.images.get_all()[0]
     box = client.storage_box_types.get_all()[0]
 
-    assert client.server_types.get_by_id(kind.id).name == kind.name
-    assert client.images.get_by_id(image.id).name == image.name
+    assert client.server_types.get_by_id(id_of(kind)).name == kind.name
+    assert client.images.get_by_id(id_of(image)).name == image.name
     assert client.locations.get_by_id(1).name == "fsn1"
-    assert client.storage_box_types.get_by_id(box.id).name == box.name == "bx11"
+    assert client.storage_box_types.get_by_id(id_of(box)).name == box.name == "bx11"
     with pytest.raises(APIException):
         client.server_types.get_by_id(1)
 
@@ -120,7 +123,7 @@ def test_boxes_are_changed(simulator: Simulator, client: hcloud.Client) -> None:
         location=Location(name="fsn1"),
         storage_box_type=StorageBoxType(name="bx11"),
     ).storage_box
-    box = client.storage_boxes.get_by_id(box.id)
+    box = client.storage_boxes.get_by_id(id_of(box))
     snapshot = box.create_snapshot(description="first").snapshot
     account = box.create_subaccount(home_directory="forests", password="Correct-horse-7").subaccount
 
@@ -131,8 +134,8 @@ def test_boxes_are_changed(simulator: Simulator, client: hcloud.Client) -> None:
     account.update(description="for forests")
 
     assert box.get_folders().folders == ["forests"]
-    assert box.get_snapshot_by_id(snapshot.id).description == "second"
-    assert box.get_subaccount_by_id(account.id).description == "for forests"
+    assert box.get_snapshot_by_id(id_of(snapshot)).description == "second"
+    assert box.get_subaccount_by_id(id_of(account)).description == "for forests"
     snapshot.delete().action.wait_until_finished()
     assert box.get_snapshot_all() == []
     assert [each.box_type for each in simulator.storage_boxes.values()] == ["bx21"]

@@ -164,6 +164,7 @@ def test_power_rebuild_and_networks(simulator: Simulator, client: hcloud.Client,
     server.rebuild(Image(name="ubuntu-24.04")).action.wait_until_finished()
     server.reload()
 
+    assert server.private_net
     assert server.private_net[0].ip == "10.0.0.2"
     assert server.image
     assert server.image.name == "ubuntu-24.04"
