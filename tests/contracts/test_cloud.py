@@ -1,7 +1,9 @@
 """The contract of the Cloud port: whatever provides machines keeps these promises."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,19 +13,33 @@ from morpheus.cloud.local import LocalCloud
 from morpheus.errors import InvalidInputError, RefusedError
 from morpheus.machine import NATS, Program, StoreState
 from tests.fake_cloud import FakeCloud
+from tests.hetzner.project import provider, simulated
 
 OURS, THEIRS = "our-registry", "their-registry"
 
+
+@contextlib.contextmanager
+def hetzner(folder: Path) -> Iterator[Cloud]:
+    with simulated() as simulator:
+        yield provider(simulator, folder, ways=True)
+
+
 # A new provider is one line here.
-CLOUDS: dict[str, Callable[[Path], Cloud]] = {
-    "local": LocalCloud,
-    "fake": lambda _: FakeCloud(),
+CLOUDS: dict[str, Callable[[Path], AbstractContextManager[Cloud]]] = {
+    "local": lambda folder: contextlib.nullcontext(LocalCloud(folder)),
+    "fake": lambda _: contextlib.nullcontext(FakeCloud()),
+    "hetzner": hetzner,
 }
 
 
 @pytest.fixture(params=CLOUDS)
 def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cloud]:
-    cloud = CLOUDS[request.param](tmp_path)
+    with CLOUDS[request.param](tmp_path) as cloud:
+        yield from emptied(cloud)
+
+
+def emptied(cloud: Cloud) -> Iterator[Cloud]:
+    """The cloud, and no server of it afterwards."""
     yield cloud
     for registry_id in (OURS, THEIRS):
         for forest in ("oak", "oaks", "elm"):

@@ -9,13 +9,14 @@ from typing import Any
 from hcloud.actions import BoundAction
 
 from morpheus.cloud.hetzner.api import Api
-from morpheus.errors import CloudError, NotReadyError, TransientError
+from morpheus.errors import CloudError, TransientError
+from morpheus.wait import wait_until
 
 log = logging.getLogger("morpheus.cloud")
 
-FIRST_LOOK, TICK, SLOWEST_TICK = 0.5, 0.25, 5.0  # seconds
-SHARE = 0.1  # of the time already waited: a look later than the end by no more than that
-PAGE = 50  # actions in one request
+FIRST_LOOK, TICK, SLOWEST_TICK = 0.25, 0.35, 5.0  # seconds
+SHARE = 0.08  # of the time already waited: a look later than the end by no more than that
+PAGE = 25  # actions in one request: the API has no other number for them
 
 
 class ActionFailedError(CloudError):
@@ -54,7 +55,7 @@ class Actions:
                 if action.status == action.STATUS_RUNNING:
                     self._open[action.id] = started
         try:
-            self._until_ended(ids, what, started + timeout, timeout)
+            self._until_ended(ids, what, timeout)
             failed = [self._states[each] for each in ids if self._states[each]["status"] == "error"]
         finally:
             with self._turn:
@@ -63,18 +64,24 @@ class Actions:
         if failed:
             raise self._failure(failed, what)
 
-    def _until_ended(self, ids: Sequence[int], what: str, deadline: float, timeout: float) -> None:
-        seen, trouble = 0, ""
-        while running := [self._states[each] for each in ids if self._states[each]["status"] == "running"]:
-            if time.monotonic() > deadline:
-                last = ", ".join(f"{each['command']} at {each['progress']} %" for each in running)
-                raise NotReadyError(f"Waited {timeout:.0f} s for {what}; last seen: {trouble or last}.")
-            try:
-                seen = self._news(seen)
-                trouble = ""
-            except TransientError as error:
-                trouble = str(error)
-                time.sleep(TICK)
+    def _until_ended(self, ids: Sequence[int], what: str, timeout: float) -> None:
+        seen, trouble = -1, ""
+
+        def look() -> list[dict[str, Any]]:
+            nonlocal seen, trouble
+            if seen >= 0:
+                try:
+                    seen, trouble = self._news(seen), ""
+                except TransientError as error:
+                    trouble = str(error)
+            else:
+                seen = self._round
+            return [self._states[each] for each in ids if self._states[each]["status"] == "running"]
+
+        def said(running: list[dict[str, Any]]) -> str:
+            return trouble or ", ".join(f"{each['command']} under way" for each in running)
+
+        wait_until(what, look, lambda running: not running, said, timeout=timeout, interval=0)
 
     def _news(self, seen: int) -> int:
         """Return the number of a look later than the one numbered *seen*, when it has been taken."""
@@ -108,7 +115,7 @@ class Actions:
 
     def _ask(self, ids: list[int]) -> dict[int, dict[str, Any]]:
         with self._api.call("look at what was begun"):
-            answer = self._api.request("GET", "/actions", params={"id": ids, "per_page": PAGE})
+            answer = self._api.request("GET", "/actions", params={"id": ids})
         return {each["id"]: each for each in answer["actions"]}
 
     def _failure(self, actions: Sequence[dict[str, Any]], what: str) -> ActionFailedError:

@@ -68,6 +68,10 @@ class MissingError(CloudError):
     """What the call is about is not there."""
 
 
+class AppliedError(CloudError):
+    """The firewall belongs to the server already, as the API sees it."""
+
+
 class UnfitError(CloudError):
     """The API does not accept the request as it is."""
 
@@ -138,6 +142,7 @@ class Api:
             "uniqueness_error": TakenError,
             "not_found": MissingError,
             "invalid_input": UnfitError,
+            "firewall_already_applied": AppliedError,
             **dict.fromkeys(SOLD_OUT, SoldOutError),
         }
         advice = f" {ADVICE[code][0].upper()}{ADVICE[code][1:]}." if code in ADVICE else ""

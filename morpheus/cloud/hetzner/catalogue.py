@@ -84,13 +84,15 @@ class Catalogue:
         name, architecture = self._settings.hetzner.image, str(type_.architecture)
         if architecture not in self._images:
             with self._api.call(f"find the image {name}"):
-                images = self._api.client.images.get_all(name=name, architecture=[architecture])
+                images = self._api.client.images.get_all(
+                    name=name, architecture=[architecture], include_deprecated=True
+                )
             if not images:
                 raise InvalidInputError(
                     f"machine.hetzner.image: there is no image {name} for {architecture} machines such as "
                     f"{type_.name}."
                 )
-            if _image_ends(images[0]):
+            if images[0].deprecation:
                 log.warning("the image %s is deprecated: choose a newer one before it goes", name)
             self._images[architecture] = images[0]
         return self._images[architecture]
@@ -136,10 +138,6 @@ def _warn_of_the_end(type_: BoundServerType, place: ServerTypeLocation) -> None:
             "%s in %s is deprecated and cannot be ordered after %s: choose another server type",
             *(type_.name, place.location.name, f"{place.deprecation.unavailable_after:%Y-%m-%d}"),
         )
-
-
-def _image_ends(image: BoundImage) -> bool:
-    return bool(getattr(image, "deprecation", None) or getattr(image, "deprecated", None))
 
 
 def _price(raw: dict[str, Any]) -> Price:

@@ -11,7 +11,7 @@ from hcloud.servers.domain import Server
 
 from morpheus.cloud import MANAGED_BY
 from morpheus.cloud.hetzner.actions import Actions
-from morpheus.cloud.hetzner.api import Api, MissingError, TakenError
+from morpheus.cloud.hetzner.api import Api, AppliedError, MissingError, TakenError
 from morpheus.errors import CloudBusyError, CloudError, NotReadyError
 from morpheus.forest import Node
 from morpheus.settings import FirewallSettings
@@ -90,9 +90,17 @@ class Surroundings:
         self._actions.wait(begun, f"the firewall of {self._forest}", timeout=RULES_TIMEOUT)
 
     def protect(self, firewall: BoundFirewall, server: Server) -> None:
-        """Apply *firewall* to *server*, which runs without it."""
-        with self._api.call(f"apply the firewall to {server.name}"):
-            begun = firewall.apply_to_resources([FirewallResource(FirewallResource.TYPE_SERVER, server)])
+        """Apply *firewall* to *server*, which runs without it, though the API may believe otherwise."""
+        resources = [FirewallResource(FirewallResource.TYPE_SERVER, server)]
+        try:
+            with self._api.call(f"apply the firewall to {server.name}"):
+                begun = firewall.apply_to_resources(resources)
+        except AppliedError:
+            with self._api.call(f"apply the firewall to {server.name} anew"):
+                begun = firewall.remove_from_resources(resources)
+            self._actions.wait(begun, f"the firewall of {server.name} to go", timeout=RULES_TIMEOUT)
+            with self._api.call(f"apply the firewall to {server.name}"):
+                begun = firewall.apply_to_resources(resources)
         self._actions.wait(begun, f"the firewall of {server.name}", timeout=RULES_TIMEOUT)
 
     def groups(self) -> list[BoundPlacementGroup]:

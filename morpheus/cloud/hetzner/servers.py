@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hcloud.firewalls import BoundFirewall
 from hcloud.helpers.labels import LabelValidator
@@ -166,15 +166,11 @@ class Servers:
                 )
             return self._grounds[place]
 
-    def _group(self, order: Order, ground: Ground) -> BoundPlacementGroup:
-        with self._lock:
+    def _created_at(self, candidate: Candidate, order: Order, ground: Ground) -> Server:
+        with self._lock:  # one asks, the others find it known
             group = ground.around.ensure_group(order.name, ground.groups)
             ground.groups[str(group.name)] = group
-            return group
-
-    def _created_at(self, candidate: Candidate, order: Order, ground: Ground) -> Server:
-        group = self._group(order, ground)
-        image = self._catalogue.image(candidate.type)
+            image = self._catalogue.image(candidate.type)
         with self._api.call(f"create {order.name} ({candidate})"):
             made = self._api.client.servers.create(
                 order.name,
@@ -192,7 +188,7 @@ class Servers:
             )
         log.info("%s: made (%s, %s)", order.name, candidate, candidate.price)
         self._awaited(made, ground)
-        return self._server(made.server)
+        return replace(self._server(made.server), status=Server.RUNNING)
 
     def _awaited(self, made: CreateServerResponse, ground: Ground) -> None:
         """Wait until the new server runs behind its firewall; mend once what failed on the way.

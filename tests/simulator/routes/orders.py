@@ -153,7 +153,7 @@ def list_images(call: Call) -> Reply:
     images = [
         each
         for each in catalogue.IMAGES.values()
-        if call.first("include_deprecated") == "true" or each.name not in call.world.deprecated
+        if str(call.first("include_deprecated")).lower() == "true" or each.name not in call.world.deprecated
     ]
     return listed(
         call,
