@@ -3,6 +3,7 @@
 MorpheusError
     TransientError              retry: the same call may succeed in a moment; tasks do so
         StoreBusyError          a lock is held by another program, or the registry's store gives no answer
+            UnwrittenError      and nothing was written, for certain
         UnreachableError        a server or machine gives no answer
         CloudBusyError          the cloud's API is busy, or limits requests
     ReloadError                 reload and decide again: the world changed under us
@@ -42,6 +43,10 @@ class StoreBusyError(TransientError):
     """A lock is held by another program, or the registry's store gives no answer."""
 
     exit_code = 4
+
+
+class UnwrittenError(StoreBusyError):
+    """The registry's store gave no answer, but nothing was written, for certain."""
 
 
 class UnreachableError(TransientError):

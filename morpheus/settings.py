@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from morpheus.errors import InvalidInputError
 
+SECRETS = {"password", "token"}  # keys whose values stand in no message
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -32,7 +33,11 @@ class RegistrySettings(_Part):
     type: Literal["storagebox", "s3", "local", "none"] | None = Field(
         None, description="Kind of store; left out, only the forests of this machine are known."
     )
-    url: str | None = Field(None, description="The document, its directory (ends in /) or a bare host.")
+    url: str | None = Field(
+        None,
+        description="The document, its directory (ends in /) or a bare host; for type local a path that ends "
+        "in .json.",
+    )
     username: str | None = Field(None, description="User of the store; for S3 the id of the access key.")
     password: SecretStr | None = Field(None, description="Password of the store; for S3 the secret key.")
 
@@ -40,8 +45,10 @@ class RegistrySettings(_Part):
     def _has_what_its_type_needs(self) -> Self:
         if self.type in {"storagebox", "s3"} and not self.url:
             raise ValueError(f"type {self.type} needs a url")
-        if self.type in {"local", "none"} and self.url:
-            raise ValueError(f"type {self.type} has no url: it is a file in the data folder")
+        if self.type == "none" and self.url:
+            raise ValueError("type none has no url: it is a file in the data folder")
+        if self.type == "local" and self.url and not self.url.endswith(".json"):
+            raise ValueError("the url of type local is the path of a file that ends in .json")
         return self
 
 
@@ -209,9 +216,9 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     path = config_path(environment)
     raw = _read(path) if path else {}
     raw = _expanded(raw, environment, str(path))
-    password = environment.get("STORAGEBOX_PASSWORD")
-    if password and isinstance(raw.get("registry"), dict) and not raw["registry"].get("password"):
-        raw["registry"]["password"] = password
+    password, registry = environment.get("STORAGEBOX_PASSWORD"), raw.get("registry")
+    if password and isinstance(registry, dict) and registry.get("type") == "storagebox":
+        registry["password"] = registry.get("password") or password
     try:
         return _with_token(Settings.model_validate(raw), environment)
     except ValidationError as error:
@@ -239,8 +246,9 @@ def _explained(error: ValidationError) -> str:
         meant = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
         return f"{key} is no setting: {meant}"
     if first["type"] == "string_type" and isinstance(first["input"], int | float):
-        return f"{key}: {first['input']} is read as a number; put it in quotes."
-    return f"{key}: {first['msg']}."
+        what = "a secret" if str(last) in SECRETS else first["input"]
+        return f"{key}: {what} is read as a number; put it in quotes."
+    return f"{key}: {first['msg'].removeprefix('Value error, ')}."
 
 
 def _part(keys: Sequence[str | int]) -> type[BaseModel]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from morpheus import settings as config
 from morpheus.cloud import Cloud, Server
-from morpheus.errors import InvalidInputError, RefusedError, TransientError
+from morpheus.errors import InvalidInputError, MorpheusError, RefusedError, TransientError
 from morpheus.forest import Forest
 from morpheus.registry import Registry, Store
 from morpheus.registry.local import LocalStore
@@ -81,7 +81,9 @@ def open_store(registry: RegistrySettings, name: str | None = None) -> Store:
         from morpheus.registry import s3  # noqa: PLC0415  # imports obstore
 
         return s3.S3Store(s3.document_url(registry.url or ""), registry.username, password, name)
-    return LocalStore(config.data_dir() / f"{name or 'registry'}.json")
+    url = (registry.url or "").removeprefix("file://")
+    path = Path(url).expanduser().absolute() if url else config.data_dir() / "registry.json"
+    return LocalStore(path.with_name(f"{name}.json") if name else path)
 
 
 def shared_registry(settings: Settings) -> Registry | None:
@@ -161,9 +163,21 @@ def known_names(settings: Settings) -> str:
 
 def everything(settings: Settings) -> list[Found]:
     """All forests of all registries, by name."""
-    found = [
-        Found(forest, registry, document.registry_id or "")
-        for registry, document in ((each, each.read()) for each in registries(settings))
-        for forest in document.forests.values()
-    ]
-    return sorted(found, key=lambda each: each.forest.name)
+    found, faults = what_is_known(settings)
+    for fault in faults:
+        raise fault
+    return found
+
+
+def what_is_known(settings: Settings) -> tuple[list[Found], list[MorpheusError]]:
+    """All forests of the registries that can be read, by name, and why the others cannot."""
+    found, faults = [], []
+    for registry in registries(settings):
+        try:
+            document = registry.read()
+        except MorpheusError as error:
+            faults.append(error)
+            continue
+        known = document.forests.values()
+        found += [Found(forest, registry, document.registry_id or "") for forest in known]
+    return sorted(found, key=lambda each: each.forest.name), faults

@@ -100,7 +100,10 @@ def list_forests(*, output: OutputOption = Output.TEXT) -> None:
 
     current = settings.load()
     urls = [registry.url for registry in site.registries(current)]
-    show.forests(site.everything(current), urls, json=output is Output.JSON)
+    found, faults = site.what_is_known(current)
+    show.forests(found, urls, faults, json=output is Output.JSON)
+    for fault in faults:  # the list is not whole, so the command has failed
+        raise fault
 
 
 @app.command()
@@ -172,10 +175,12 @@ def registry_show(
     published: Annotated[
         bool, typer.Option("--published", help="What another program wrote where ours is published.")
     ] = False,
+    output: OutputOption = Output.TEXT,
 ) -> None:
-    """Print the document."""
+    """Print the document, which is JSON in any case."""
     from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
 
+    del output
     show.document(keeping.show(local=local, published=published))
 
 
@@ -234,7 +239,11 @@ def registry_adopt(*, force: ForceOption = False, output: OutputOption = Output.
 def registry_migrate(
     to: Annotated[str, typer.Option("--to", help="URL of the new place, or a file that ends in .json.")],
     kind: Annotated[
-        str | None, typer.Option("--type", help="storagebox, s3 or local; told by the URL when left out.")
+        str | None,
+        typer.Option(
+            "--type",
+            help="storagebox, s3 or local; left out, Hetzner's and Amazon's S3 are known by name.",
+        ),
     ] = None,
     username: Annotated[str | None, typer.Option("--username", help="User of the new place.")] = None,
     *,

@@ -4,7 +4,7 @@ import functools
 import getpass
 import os
 import sys
-from pathlib import Path
+from urllib.parse import urlsplit
 
 from morpheus import settings as config
 from morpheus import site
@@ -14,6 +14,7 @@ from morpheus.registry.document import Document
 from morpheus.registry.local import LocalStore
 from morpheus.settings import RegistrySettings
 
+S3_HOSTS = (".your-objectstorage.com", ".amazonaws.com")
 TARGET_PASSWORD = "MORPHEUS_TARGET_PASSWORD"  # noqa: S105  # the variable's name
 
 
@@ -59,22 +60,37 @@ def migrate(to: str, kind: str | None, username: str | None) -> tuple[str, str, 
     settings = config.load()
     store(local=False)  # else it says which one is missing
     source = functools.partial(site.open_store, settings.registry)
-    target = functools.partial(_open, _target(to, kind, username), to)
-    old, new = source().url, target(None).url
+    target = functools.partial(site.open_store, _target(to, kind, username))
+    old, new = source().url, target().url
     if new == old:
         raise InvalidInputError(f"The registry stands at {old} already.")
     return old, new, care.migrate(source, target)
 
 
 def _target(to: str, kind: str | None, username: str | None) -> RegistrySettings:
-    kind = kind or ("storagebox" if to.startswith(("http://", "https://")) else "local")
+    """The settings of the place that *to* names.
+
+    Raises:
+        InvalidInputError: it names none.
+    """
+    kind = kind or _kind(to)
+    if not to:
+        raise InvalidInputError("--to names no place: give a URL, or a file that ends in .json.")
     if kind not in {"storagebox", "s3", "local"}:
         raise InvalidInputError(f"--type {kind} is none of storagebox, s3, local.")
-    if kind == "local":
-        return RegistrySettings(type="local")
+    if kind == "local" and not to.endswith(".json"):
+        raise InvalidInputError(f"--to {to!r} must be a URL, or a file that ends in .json.")
+    password = _password(username) if kind != "local" else None
     return RegistrySettings.model_validate(
-        {"type": kind, "url": to, "username": username, "password": _password(username)}
+        {"type": kind, "url": to, "username": username, "password": password}
     )
+
+
+def _kind(to: str) -> str:
+    if not to.startswith(("http://", "https://")):
+        return "local"
+    host = urlsplit(to).hostname or ""
+    return "s3" if host.endswith(S3_HOSTS) else "storagebox"
 
 
 def _password(username: str | None) -> str | None:
@@ -84,12 +100,3 @@ def _password(username: str | None) -> str | None:
     if not sys.stdin.isatty():
         raise InvalidInputError(f"The password of {username} is missing: set {TARGET_PASSWORD}.")
     return getpass.getpass(f"Password of {username}: ")
-
-
-def _open(target: RegistrySettings, to: str, name: str | None) -> Store:
-    if target.type != "local":
-        return site.open_store(target, name)
-    path = Path(to.removeprefix("file://")).expanduser()
-    if path.suffix != ".json":
-        raise InvalidInputError(f"--to {to!r} must be a URL, or a file that ends in .json.")
-    return LocalStore(path.parent / f"{name}.json" if name else path)

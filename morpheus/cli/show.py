@@ -103,10 +103,13 @@ def _cost(price: Price, what: str = "Costs") -> list[str]:
     return [f"{what}: {price}, VAT included"] if price.monthly else []
 
 
-def forests(found: Sequence["Found"], registries: Sequence[str], *, json: bool) -> None:
-    """Every forest, and the registries that were read."""
+def forests(
+    found: Sequence["Found"], registries: Sequence[str], faults: Sequence[Exception] = (), *, json: bool
+) -> None:
+    """Every forest, the registries that were asked, and the *faults* of those that could not be read."""
     if json:
-        _json({"forests": [_forest(each.forest) for each in found], "registries": list(registries)})
+        known = [_forest(each.forest) for each in found]
+        _json({"forests": known, "registries": list(registries), "faults": list(map(str, faults))})
         return
     rows: list[tuple[str, ...]] = [
         ("FOREST", "PROVIDER", "SIZE", "NODES", "STATUS", "CREATED (UTC)", "EUR/MONTH")
@@ -121,6 +124,8 @@ def forests(found: Sequence["Found"], registries: Sequence[str], *, json: bool) 
     if not any(each.forest.price.monthly for each in found):
         rows = [row[:-1] for row in rows]
     nothing = f"No forests yet. Plant one on this machine: {_me()} plant local"
+    if faults:
+        nothing = "No forests are known here, and not every registry could be read:"
     total = sum((each.forest.price for each in found), Price())
     _print(
         *(_table(*rows) if found else [nothing]),
@@ -356,7 +361,8 @@ def report(found: "Report", *, json: bool) -> None:
         _json({**asdict(found), "faults": list(found.faults)})
         return
     counts = f"{found.forests} forest(s), {found.nodes} node(s), revision {found.revision}"
-    verdict = [f"FAULT: {each}" for each in found.faults] or ["All is well."]
+    fine = "There is no registry here yet; the first plant makes it." if found.empty else "All is well."
+    verdict = [f"FAULT: {each}" for each in found.faults] or [fine]
     _print(f"Registry: {found.url}", f"{counts}, {found.backups} backup(s)", *verdict)
 
 

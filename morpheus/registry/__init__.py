@@ -21,6 +21,7 @@ from morpheus.errors import (
     RegistryNewerError,
     StoreBusyError,
     TransientError,
+    UnwrittenError,
 )
 from morpheus.forest import Forest
 from morpheus.registry import document as documents
@@ -73,6 +74,7 @@ class Store(Protocol):
         Raises:
             RegistryConflictError: another version stands there; nothing was changed.
             RegistryBrokenError: another program's text stands in the way.
+            UnwrittenError: nothing was changed; the same may succeed in a moment.
             TransientError: the outcome may be unknown; read to find out.
         """
 
@@ -173,7 +175,7 @@ class Registry:
         keep = snapshot.text is not None and before.bare() != after.bare()
         try:
             self._store.write(text, snapshot.version, backup=keep)
-        except RegistryConflictError:
+        except (RegistryConflictError, UnwrittenError):
             del mine[write]  # it did not happen
             raise
         return stamped

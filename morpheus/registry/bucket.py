@@ -103,13 +103,13 @@ def place(text: str) -> Place:
         hostname, port = (url.hostname or "").lower(), url.port
         query = parse_qs(url.query, strict_parsing=True) if url.query else {}
     except ValueError as error:
-        raise InvalidInputError(f"registry.url: {text!r} is no URL ({error}).") from error
+        raise InvalidInputError("registry.url is no URL: see docs/stores.md for its form.") from error
     if url.scheme not in {"http", "https"} or not hostname or "@" in url.netloc or url.fragment:
         raise InvalidInputError(
             "registry.url must be https://<endpoint>/<bucket>/<document>.json, without the access key."
         )
     if set(query) - {"region"}:
-        raise InvalidInputError(f"registry.url: {text!r} may have no parameter but region.")
+        raise InvalidInputError("registry.url may have no parameter but region.")
     path = unquote(url.path).lstrip("/")
     if virtual := _VIRTUAL.fullmatch(hostname):
         path, hostname = f"{virtual['bucket']}/{path}", virtual["endpoint"]
@@ -118,8 +118,8 @@ def place(text: str) -> Place:
         key += "registry.json"
     clean = _BUCKET.fullmatch(bucket) and key.isprintable() and not {"", ".", ".."} & set(key.split("/"))
     if not clean or not key.endswith(".json"):
-        raise InvalidInputError(
-            f"registry.url: {text!r} must name a bucket, and end in .json, or in / for a folder: "
+        raise InvalidInputError(  # without its text, in which a secret may stand
+            "registry.url must name a bucket, and end in .json, or in / for a folder: "
             "https://<endpoint>/<bucket>/<document>.json"
         )
     netloc = f"[{hostname}]" if ":" in hostname else hostname
@@ -201,13 +201,14 @@ class Bucket:
         return _patiently(lambda: self._once("GET", key, get))
 
     def names(self, prefix: str) -> list[str]:
-        """Return the names of the objects in a folder, which *prefix* names without a slash at its end."""
+        """Return the names of the objects right in a folder; *prefix* names it without a slash at its end."""
 
         def names() -> list[str]:
             return [each["path"] for page in obstore.list(self._client, prefix) for each in page]
 
         paths = _patiently(lambda: self._once("LIST", f"{prefix}/", names)) or []
-        return [path.rpartition("/")[2] for path in paths if path.startswith(f"{prefix}/")]
+        below = (path.removeprefix(f"{prefix}/") for path in paths if path.startswith(f"{prefix}/"))
+        return [name for name in below if "/" not in name]
 
     def put(self, key: str, body: bytes) -> None:
         """Write an object, whatever stands there."""

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,12 +17,14 @@ from morpheus.errors import (
     RefusedError,
     RegistryBrokenError,
     RegistryConflictError,
+    RegistryMovedError,
+    RegistryNewerError,
     StopError,
 )
-from morpheus.registry import LOST_REVISION_GAP, Registry, Store
+from morpheus.registry import LOST_REVISION_GAP, Registry, Snapshot, Store
 from morpheus.registry import document as documents
 from morpheus.registry.document import Document
-from morpheus.registry.lease import Claim, Hold
+from morpheus.registry.lease import Claim, Hold, ended
 
 log = logging.getLogger("morpheus.registry")
 
@@ -43,9 +45,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a check found. ``faults`` is empty when all is well."""
+    """What a check found. ``faults`` is empty when all is well, ``empty`` where nothing was ever written."""
 
     url: str
+    empty: bool
     revision: int
     forests: int
     nodes: int
@@ -88,7 +91,9 @@ def check(store: Store) -> Report:
     if text is not None and not faults and not documents.is_ours(document):
         faults.append("another program wrote it last; what it dropped comes back with our next write")
     nodes = sum(len(forest.nodes) for forest in document.forests.values())
-    return Report(store.url, document.revision, len(document.forests), nodes, len(kept), tuple(faults))
+    return Report(
+        store.url, text is None, document.revision, len(document.forests), nodes, len(kept), tuple(faults)
+    )
 
 
 def forgotten(now: Document, then: Document) -> tuple[str, ...]:
@@ -103,17 +108,21 @@ def restore(store: Store, number: int | None, *, force: bool) -> Document:
     """Make backup *number* (1 is the newest) the registry again; None: our newest state, over a foreign one.
 
     Raises:
-        RefusedError: nodes that are recorded now would be forgotten, and *force* was not given.
+        RefusedError: nodes that are recorded now, here or in another program's text, would be forgotten, and
+            *force* was not given.
+        RegistryMovedError: the registry was moved, and *force* was not given.
     """
+    foreign = store.foreign()
     if number is None:
         text = store.read().text
-        if text is None or store.foreign() is None:
+        if text is None or foreign is None:
             raise InvalidInputError("Say which backup: morpheus registry backups lists them.")
-        return _replaced(store, text, force=force)
-    kept = store.backups()
-    if not 1 <= number <= len(kept):
-        raise InvalidInputError(f"There is no backup {number}; morpheus registry backups lists them.")
-    return _replaced(store, kept[number - 1].text, force=force)
+    else:
+        kept = store.backups()
+        if not 1 <= number <= len(kept):
+            raise InvalidInputError(f"There is no backup {number}; morpheus registry backups lists them.")
+        text = kept[number - 1].text
+    return _replaced(store, text, over=foreign, force=force)
 
 
 def adopt(store: Store, *, force: bool) -> Document:
@@ -121,49 +130,80 @@ def adopt(store: Store, *, force: bool) -> Document:
 
     Raises:
         InvalidInputError: there is nothing of the kind.
-        RefusedError: as :func:`restore`.
+        RefusedError, RegistryMovedError: as :func:`restore`.
     """
     text = store.foreign()
     if text is None:
         raise InvalidInputError(f"Nobody else changed {store.url}: there is nothing to adopt.")
-    return _replaced(store, text, force=force)
+    try:
+        return _replaced(store, text, over=text, force=force)
+    except RegistryNewerError:
+        raise
+    except RegistryBrokenError as error:
+        raise RegistryBrokenError(
+            f"It cannot be adopted, for {error}: correct it, or put ours back with morpheus registry restore."
+        ) from error
 
 
-def _replaced(store: Store, text: str, *, force: bool) -> Document:
-    """Write *text* as a new revision: no leases, but the registry id and the epochs that there were."""
-    snapshot, foreign = store.read(), store.foreign()
-    wanted = documents.parse(text)
+def _replaced(store: Store, text: str, *, over: str | None, force: bool) -> Document:
+    """Write *text* as a new revision, with the registry id, the epochs and the writes that there were.
+
+    Leases are ended: who takes a forest next waits for what its holder may have begun.
+    """
+    with store.turn():
+        return _replaced_in_turn(store, documents.parse(text), over=over, force=force)
+
+
+def _replaced_in_turn(store: Store, wanted: Document, *, over: str | None, force: bool) -> Document:
+    snapshot = store.read()
     current = readable(snapshot.text)
     known = current or next((each.document for each in backups(store) if each.document), Document())
-    gone = forgotten(known, wanted)
-    if gone and not force:
-        raise RefusedError(
-            f"It knows nothing of {', '.join(gone)}, which may still exist and would be forgotten: tear that "
-            "down first, or add --force."
-        )
+    if not force:
+        _check_moved(current, store.url)
+        _check_forgotten((known, readable(over) or Document()), wanted)
     epochs = {
         name: max(known.epochs.get(name, 0), wanted.epochs.get(name, 0)) + 1
         for name in {*known.epochs, *wanted.epochs}
     }
     gap = 1 if current or snapshot.text is None else LOST_REVISION_GAP
+    leases = {name: ended(forest.lease, snapshot.now) for name, forest in known.forests.items()}
+    writes = dict.fromkeys((*wanted.writes, *known.writes, uuid.uuid4().hex))
     restored = replace(
         wanted,
-        forests={name: replace(forest, lease=None) for name, forest in wanted.forests.items()},
+        forests={name: replace(each, lease=leases.get(name)) for name, each in wanted.forests.items()},
         registry_id=known.registry_id or wanted.registry_id or uuid.uuid4().hex,
         revision=max(known.revision, wanted.revision) + gap,
         epochs=epochs,
-        writes=(uuid.uuid4().hex,),
+        writes=tuple(writes)[-documents.REMEMBERED_WRITES :],
         updated_at=snapshot.now,
         moved_to=None,
     )
-    store.write(documents.render(restored), snapshot.version, backup=snapshot.text is not None, over=foreign)
+    store.write(documents.render(restored), snapshot.version, backup=snapshot.text is not None, over=over)
     return restored
+
+
+def _check_moved(current: Document | None, url: str) -> None:
+    if current and current.moved_to:
+        raise RegistryMovedError(
+            f"The registry {url} was moved to {current.moved_to}, and two would say different things: use "
+            "that one, or add --force when it is gone for good."
+        )
+
+
+def _check_forgotten(known: Sequence[Document], wanted: Document) -> None:
+    gone = dict.fromkeys(name for each in known for name in forgotten(each, wanted))
+    if gone:
+        raise RefusedError(
+            f"It knows nothing of {', '.join(gone)}, which may still exist and would be forgotten: tear that "
+            "down first, or add --force."
+        )
 
 
 def unlock(registry: Registry, name: str, *, force: bool) -> str:
     """Free the forest *name* from a lease whose holder is gone; what was done, in a sentence.
 
-    The epoch is raised, so that a holder who lives after all stops before its next effect.
+    The epoch is raised, so that a holder who lives after all stops at its next look; what it began until
+    then has ended before the next one acts.
 
     Raises:
         ForestBusyError: the holder may be alive, and *force* was not given.
@@ -173,6 +213,8 @@ def unlock(registry: Registry, name: str, *, force: bool) -> str:
         raise ForestNotFoundError(f"There is no forest {name} in {registry.url}.")
     if forest.lease is None:
         return f"{name} is held by nobody."
+    if forest.lease.expires <= registry.now() and not force:
+        return f"{name} is held by nobody any more: whoever takes it next waits for what was begun."
     holder = f"{forest.lease.holder} ({forest.lease.operation})"
 
     def freed(document: Document, now: datetime) -> Document:
@@ -186,80 +228,119 @@ def unlock(registry: Registry, name: str, *, force: bool) -> str:
                 "know that it is gone."
             )
         epochs = {**document.epochs, name: document.epochs.get(name, 0) + 1}
-        return replace(document.with_forest(replace(held, lease=None)), epochs=epochs)
+        return replace(document.with_forest(replace(held, lease=ended(held.lease, now))), epochs=epochs)
 
-    registry.update(freed)
-    return f"{name} was held by {holder} and is free now."
+    after = registry.update(freed).forests.get(name)
+    wait = "; who takes it next waits for what that one may have begun" if after and after.lease else ""
+    return f"{name} was held by {holder} and is free now{wait}."
 
 
 def migrate(source: Place, target: Place) -> Document:
     """Move a registry and the documents beside it.
 
-    Every forest is held meanwhile; the copy is read back; at last the source is sealed, so that whoever still
-    uses it is told where the registry is now. Running it again completes a migration that was interrupted.
+    Every forest is held meanwhile, and until the source is sealed the copy is sealed itself: at no time do
+    two registries take writes, and no migrator that slept sets back the one that was moved. Running it again
+    completes a migration that was interrupted.
 
     Raises:
         RefusedError: something else stands at the target.
     """
     old, new = source(None), target(None)
+    known = readable(old.read().text)
+    if known and known.moved_to == new.url:
+        return _opened(new, old.url)
     registry = Registry(old)
     for _ in range(MOVE_TRIES):
-        with _all_held(registry):
+        with _all_held(registry) as holds:
             document = registry.read()
-            copy = _unheld(document, new)
-            for name in old.beside():
-                _put(target(name), source(name).read().text)
-            _put(new, documents.render(copy))
-            seal = functools.partial(_sealed, copied=document, url=new.url)
+            _copy(document, source, target)
+            seal = functools.partial(_sealed, copied=document, url=new.url, holds=holds)
             with contextlib.suppress(_ChangedError):
-                return registry.update(seal)
+                registry.update(seal)
+                return _opened(new, old.url)
     raise RegistryConflictError(f"{registry.url} kept changing while it was moved: run it again.")
 
 
 @contextlib.contextmanager
-def _all_held(registry: Registry) -> Iterator[None]:
+def _all_held(registry: Registry) -> Iterator[Mapping[str, Hold]]:
     """Hold every forest, so that no operation is under way."""
     run = uuid.uuid4().hex
-    with ExitStack() as holds:
-        for name in registry.read().forests:
-            claim = Claim(name, "migrate", run)
-            holds.enter_context(Hold(registry, claim, lambda document, _: document, margin=0.0))
-        yield
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(
+                Hold(registry, Claim(name, "migrate", run), lambda document, _: document, margin=0.0)
+            )
+            for name in registry.read().forests
+        }
 
 
-def _unheld(document: Document, target: Store) -> Document:
-    """What *target* is to hold: *document* without leases.
+def _copy(document: Document, source: Place, target: Place) -> None:
+    """Write *document* to *target*, sealed and without leases, and what stands beside it.
 
     Raises:
         RefusedError: something else stands there.
     """
+    old, new = source(None), target(None)
+    there = new.read()
+    known = readable(there.text)
+    revision = document.revision
+    if there.text is not None:
+        same = known and known.registry_id == document.registry_id and known.moved_to
+        if not known or not same or known.revision > document.revision:
+            raise RefusedError(
+                f"Another registry stands at {new.url}: nothing was moved. Choose an empty place."
+            )
+        revision += 1
+    else:
+        for name in old.beside():
+            if target(name).read().text not in {None, source(name).read().text}:
+                raise RefusedError(
+                    f"Another {name} stands beside {new.url}: nothing was moved. Choose an empty place."
+                )
     free = {name: replace(forest, lease=None) for name, forest in document.forests.items()}
-    copy = replace(document, forests=free, registry_id=document.registry_id or uuid.uuid4().hex)
-    there = target.read().text
-    known = readable(there)
-    if there is not None and (known is None or known.registry_id != copy.registry_id or known.moved_to):
-        raise RefusedError(
-            f"Another registry stands at {target.url}: nothing was moved. Choose an empty place."
-        )
-    return copy
+    copy = replace(document, forests=free, revision=revision, moved_to=old.url)
+    _put(new, documents.render(copy), there)
+    for name in old.beside():
+        if (text := source(name).read().text) is not None:
+            _put(target(name), text, target(name).read())
 
 
-def _put(store: Store, text: str | None) -> None:
-    """Write *text*, if there is any, and read it back."""
-    there = store.read()
-    if text is None or there.text == text:
+def _put(store: Store, text: str, there: Snapshot) -> None:
+    """Write *text* in the place of what was *there*, and read it back."""
+    if there.text == text:
         return
     store.write(text, there.version, backup=there.text is not None)
     if store.read().text != text:
         raise RegistryBrokenError(f"{store.url} gives back another text than was written: nothing was moved.")
 
 
-def _sealed(document: Document, now: datetime, *, copied: Document, url: str) -> Document:
-    """*document* with the address of its successor, if it is what was copied."""
+def _sealed(
+    document: Document, now: datetime, *, copied: Document, url: str, holds: Mapping[str, Hold]
+) -> Document:
+    """*document* with the address of its successor, if it is what was copied and all of it is held."""
     del now
     if document.bare() != copied.bare():
         raise _ChangedError
+    for hold in holds.values():
+        hold.confirm(document)
     return replace(document, moved_to=url)
+
+
+def _opened(store: Store, old: str) -> Document:
+    """Let writers into *store*, which took the place of *old*."""
+    there = store.read()
+    copy = readable(there.text)
+    if copy is None:
+        raise RegistryBrokenError(
+            f"The registry was moved to {store.url}, but nothing that can be read stands there; its text is "
+            f"still at {old}: morpheus registry restore 1 --force puts it back there."
+        )
+    if copy.moved_to is None:
+        return copy
+    writes = (*copy.writes, uuid.uuid4().hex)[-documents.REMEMBERED_WRITES :]
+    opened = replace(copy, moved_to=None, revision=copy.revision + 1, writes=writes)
+    store.write(documents.render(opened), there.version, backup=False)
+    return opened
 
 
 class _ChangedError(StopError):

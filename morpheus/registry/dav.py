@@ -7,6 +7,7 @@ Apache's mod_dav and on WsgiDAV.
 import contextlib
 import logging
 import queue
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,11 +31,14 @@ from morpheus.errors import (
 
 log = logging.getLogger("morpheus.registry")
 
-TIMEOUT = 10.0  # seconds for one answer
+TIMEOUT = 10.0  # seconds between two parts of an answer
+LONGEST = 30.0  # seconds for all parts of its body
+SLOW = 2.0  # seconds after which a person hears of a failed try
+LARGEST = 64 * 2**20  # bytes of it
 CONNECTIONS = 2  # a Storage Box allows ten to all devices together
-READ_TRIES = 4  # of a request that changes nothing, before the caller hears of it
+READ_TRIES, READ_PATIENCE = 4, 15.0  # of a request that changes nothing: times, and seconds for another try
 
-_LIST = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'
+_LIST = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><getlastmodified/></prop></propfind>'
 _LOCK = (
     b'<?xml version="1.0"?><lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope>'
     b"<locktype><write/></locktype><owner>morpheus</owner></lockinfo>"
@@ -98,7 +102,9 @@ class Dav:
         try:
             if client is None:
                 client = httpx.Client(
-                    auth=self._credentials, timeout=TIMEOUT, headers={"User-Agent": "morpheus"}
+                    auth=self._credentials,
+                    timeout=TIMEOUT,
+                    headers={"User-Agent": "morpheus", "Accept-Encoding": "identity"},
                 )
             yield client
         finally:
@@ -108,8 +114,11 @@ class Dav:
         """Return the file; ``found`` is False where there is none."""
         return self._patiently("GET", path, also={HTTPStatus.NOT_FOUND})
 
-    def children(self, path: str) -> tuple[list[str] | None, datetime]:
-        """Return the names in a collection, None where there is none, and the server's time."""
+    def children(self, path: str) -> tuple[Mapping[str, str] | None, datetime]:
+        """Return the names in a collection with the times of their last changes, as the server tells them.
+
+        None where there is no such collection; and the server's time.
+        """
         answer = self._patiently(
             "PROPFIND", path, content=_LIST, headers={"Depth": "1"}, also={HTTPStatus.NOT_FOUND}
         )
@@ -119,11 +128,14 @@ class Dav:
             tree = ET.fromstring(answer.body)  # noqa: S314  # of the server that is trusted with the registry
         except ET.ParseError as error:
             raise StoreBusyError(f"{self.url(path)} was listed in no XML ({error}).") from error
-        own = urlsplit(self.url(path)).path.rstrip("/")
-        paths = (urlsplit(each.text or "").path.rstrip("/") for each in tree.iter("{DAV:}href"))
-        return [
-            unquote(each).rpartition("/")[2] for each in paths if unquote(each) != unquote(own)
-        ], answer.now
+        own = unquote(urlsplit(self.url(path)).path.rstrip("/"))
+        found = {}
+        for each in tree.iter("{DAV:}response"):
+            place = unquote(urlsplit(each.findtext("{DAV:}href") or "").path.rstrip("/"))
+            if place != own:
+                changed = next((str(time.text) for time in each.iter("{DAV:}getlastmodified")), "")
+                found[place.rpartition("/")[2]] = changed
+        return found, answer.now
 
     def put(
         self, path: str, body: bytes, headers: Mapping[str, str] | None = None, *, patiently: bool = False
@@ -212,7 +224,8 @@ class Dav:
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TransientError),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
-            stop=tenacity.stop_after_attempt(READ_TRIES),
+            stop=tenacity.stop_after_attempt(READ_TRIES) | tenacity.stop_after_delay(READ_PATIENCE),
+            before_sleep=_say_slow,
             reraise=True,
         )
         return attempts(self._once, method, path, **request)
@@ -230,11 +243,16 @@ class Dav:
         """Send one request; *also* are statuses of no success that the caller understands."""
         url = urljoin(self.base, path) if raw else self.url(path)
         try:
-            with self._client() as client:
-                answer = client.request(method, url, content=content, headers=dict(headers or {}))
+            with (
+                self._client() as client,
+                client.stream(method, url, content=content, headers=dict(headers or {})) as answer,
+            ):
+                body = _read(answer)
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
-            raise UnreachableError(f"{method} {url}: no answer ({reason}).") from error
+            raise UnreachableError(
+                f"{method} {url}: no answer ({reason}); check registry.url and this machine's network."
+            ) from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise RegistryBrokenError(f"{method} {url} cannot be sent: {error}.") from error
         if not answer.is_success and answer.status_code not in also:
@@ -244,11 +262,34 @@ class Dav:
         etag = answer.headers.get("etag", "")
         return Answer(
             answer.status_code,
-            answer.content,
+            body,
             _date(answer.headers.get("date")),
             etag if etag and not etag.startswith("W/") else None,
             answer.headers,
         )
+
+
+def _read(answer: httpx.Response) -> bytes:
+    """The body of *answer*.
+
+    Raises:
+        httpx.ReadTimeout: it takes too long as a whole.
+        RegistryBrokenError: it is too large to be a registry.
+    """
+    body, deadline = bytearray(), time.monotonic() + LONGEST
+    for part in answer.iter_bytes():
+        body += part
+        if time.monotonic() > deadline:
+            raise httpx.ReadTimeout(f"its answer took longer than {LONGEST:.0f} s")
+        if len(body) > LARGEST:
+            raise RegistryBrokenError(f"{answer.url} is larger than {LARGEST >> 20} MiB: check registry.url.")
+    return bytes(body)
+
+
+def _say_slow(state: tenacity.RetryCallState) -> None:
+    """Say why it takes longer, before the first try that follows a long one."""
+    if state.outcome and (state.seconds_since_start or 0) > SLOW:
+        log.warning("%s; trying again", str(state.outcome.exception()).rstrip("."))
 
 
 class MissingCollectionError(TransientError):

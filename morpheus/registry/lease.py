@@ -52,6 +52,16 @@ def check_free(forest: Forest, now: datetime) -> None:
     )
 
 
+def ended(lease: Lease | None, now: datetime) -> Lease | None:
+    """*lease* as it has to stand once a person has ended it: anybody may take over, after the usual wait.
+
+    None where nothing of its holder can be under way any more.
+    """
+    if lease is None or host.has_ended(lease.process):
+        return None
+    return replace(lease, expires=min(lease.expires, now))
+
+
 def taken(document: Document, name: str, lease: Lease) -> Document:
     """*document* with *lease* on the forest *name* and its epoch raised."""
     forest = replace(document.forests[name], lease=lease)
@@ -129,6 +139,10 @@ class Hold:
             return  # its successor has no leases
         except MorpheusError as reason:
             log.warning("the lease of %s could not be given back: %s", self._claim.name, reason)
+
+    def confirm(self, document: Document) -> None:
+        """Raise LeaseLostError unless *document* says that we hold the forest."""
+        self._confirm(document, there=True)
 
     def recorded(self) -> Forest | None:
         """The forest as the registry has it now, whoever holds it."""

@@ -13,8 +13,9 @@ import hashlib
 import json
 import logging
 import random
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -24,6 +25,7 @@ from morpheus.errors import (
     ReloadError,
     StoreBusyError,
     TransientError,
+    UnwrittenError,
 )
 from morpheus.registry import KEPT_BACKUPS, RESTORE, Backup, Snapshot
 from morpheus.registry.dav import Dav, MissingCollectionError, fresh_name
@@ -34,7 +36,8 @@ KEPT_REVISIONS = 20  # below the newest, for who is in the middle of reading one
 REMEMBERED = 500  # revisions that one names as its ancestors
 TURN_TIMEOUT = 10  # seconds after which a server ends the lock of one who died
 TURN_PATIENCE = 5.0  # seconds to wait for a turn, which is only a courtesy; ten writers take three
-LEAST_ROOM = 4096  # bytes of the published copy
+LEAST_ROOM = 32 * 1024  # bytes of the published copy, so that it hardly ever grows
+STALE = 20  # revisions that the published copy may be behind before a person hears of it
 LISTING_TRIES = 20  # of a look at revisions that others prune meanwhile
 
 
@@ -63,6 +66,13 @@ class Revision:
     def descends_from(self, other: "Revision") -> bool:
         return other.past[-1] in self.past
 
+    def since(self, text: str | None) -> int:
+        """How many revisions ago *text* was the newest one; all that are remembered where none was."""
+        digest = "-" + _digest(text or "")
+        return next(
+            (k for k, each in enumerate(reversed(self.past)) if each.endswith(digest)), len(self.past)
+        )
+
     def knows(self, text: str) -> bool:
         """Whether *text* is this one, one before it, or what a cut upload left of this one; padded or not."""
         if (self.text or "").startswith(text.rstrip()):
@@ -76,7 +86,7 @@ class Look:
     """What was seen when the store was last looked at."""
 
     newest: Revision
-    numbers: Sequence[int]
+    numbers: Mapping[int, str]
     now: datetime
     published: str | None = None
     etag: str | None = field(default=None)
@@ -97,10 +107,12 @@ class Revisions:
     def __init__(self, dav: Dav, name: str, *, published: bool, turns: bool, proven: bool) -> None:
         self._dav, self._name, self._is_published, self._turns = dav, name, published, turns
         self._proven = proven
-        self._known: Revision | None = None  # revisions never change, so the newest one is read once
+        # Revisions never change, so the newest one is read once; beside it stands the time of its making.
+        self._known: tuple[str, Revision] | None = None
         self._look: Look | None = None
-        self._swept = self._warned = False
-        self._no_lock_until: dict[str, float] = {}
+        self._swept = self._warned = self._is_there = False
+        self._mine = threading.local()  # the lock that this thread holds
+        self._no_turn_until = 0.0
 
     @property
     def url(self) -> str:
@@ -136,7 +148,10 @@ class Revisions:
     def backups(self) -> Sequence[Backup]:
         found: list[Backup] = []
         for number in reversed(self._newest().newest.kept):
-            revision = self._revision(number)
+            try:
+                revision = self._revision(number)
+            except RegistryBrokenError:
+                revision = Revision(number, "")  # what it held is lost, and a check says so
             if revision and revision.text is not None:
                 where, command = self._dav.url(self._file(number)), f"{RESTORE} {len(found) + 1}"
                 found.append(Backup(where, revision.text, command))
@@ -148,9 +163,18 @@ class Revisions:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Keep other writers waiting while the block runs, if the server can; nothing relies on it."""
-        with self._locked(f"{self._name}.turn") if self._turns else contextlib.nullcontext():
+        """Keep other writers waiting while the block runs, if the server can; no revision relies on it.
+
+        What is locked is the published copy, so that no other program changes it between our look and our
+        upload, either.
+        """
+        # Some servers make an empty file when what they lock is not there.
+        safe = self._proven or self._is_there or not self._is_published
+        self._mine.token = self._locked() if self._turns and safe else None
+        try:
             yield
+        finally:
+            self._unlocked()
 
     # Looking
 
@@ -161,7 +185,7 @@ class Revisions:
         for _ in range(LISTING_TRIES if self._is_published else 0):
             answer = self._dav.get(f"{self._name}.json")
             look.published = _text(answer.body) if answer.found else None
-            look.etag = answer.etag
+            look.etag, self._is_there = answer.etag, answer.found
             if look.newest.number == 0:
                 look.newest = Revision(0, look.published)
             if not self._is_foreign(look):
@@ -178,39 +202,51 @@ class Revisions:
 
     def _warn(self) -> None:
         if not self._warned:
-            log.warning("%s holds a text that is not ours; it is left alone", self.url)
+            log.warning(
+                "%s holds a text that is not ours, so nothing is written: morpheus registry check",
+                self.url,
+            )
             self._warned = True
 
     def _newest(self) -> Look:
+        seen: set[int] = set()
         for _ in range(LISTING_TRIES):
             numbers, now = self._numbers()
-            newest = self._revision(numbers[-1]) if numbers else Revision(0, None)
-            if newest:  # else it was pruned meanwhile, by many commits
+            if not numbers:
+                return Look(Revision(0, None), numbers, now)
+            number = max(numbers)
+            known = self._known  # another thread may replace it
+            if known and known[1].number == number and known[0] == numbers[number]:
+                return Look(known[1], numbers, now)
+            if newest := self._revision(number):  # else it was pruned meanwhile, by many commits
+                self._known = (numbers[number], newest)
                 return Look(newest, numbers, now)
+            seen.add(number)
+        if len(seen) == 1:
+            raise RegistryBrokenError(self._unreadable(seen.pop(), "there is nothing in it"))
         raise StoreBusyError(f"{self.url} changes faster than it can be read; try again.")
 
-    def _numbers(self) -> tuple[list[int], datetime]:
-        names, now = self._dav.children(f"{self._name}.versions/")
-        return sorted(int(name) for name in names or [] if name.isdecimal()), now
+    def _unreadable(self, number: int, reason: str) -> str:
+        return (
+            f"The newest revision {self._dav.url(self._file(number))} cannot be read ({reason}): remove its "
+            "folder, then take its text from the published copy with morpheus registry adopt, where that is "
+            "still whole."
+        )
+
+    def _numbers(self) -> tuple[Mapping[int, str], datetime]:
+        """The revisions there are, each with the time of its making: a number alone may come back."""
+        there, now = self._dav.children(f"{self._name}.versions/")
+        return {int(name): made for name, made in (there or {}).items() if name.isdecimal()}, now
 
     def _revision(self, number: int) -> Revision | None:
-        known = self._known  # another thread may replace it
-        if known and known.number == number:
-            return known
         answer = self._dav.get(self._file(number))
         if not answer.found:
             return None
         try:
             raw = json.loads(answer.body)
-            revision = Revision(number, raw["text"], tuple(raw["past"]), tuple(raw["kept"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise RegistryBrokenError(
-                f"The revision {self._dav.url(self._file(number))} cannot be read ({type(error).__name__}): "
-                "remove its folder, and the one before it counts again."
-            ) from error
-        if number >= (known.number if known else 0):
-            self._known = revision
-        return revision
+            return Revision(number, raw["text"], tuple(raw["past"]), tuple(raw["kept"]))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise RegistryBrokenError(self._unreadable(number, type(error).__name__)) from error
 
     def _is_foreign(self, look: Look) -> bool:
         """Whether the published copy is neither ours nor one that an older writer of ours left."""
@@ -231,7 +267,13 @@ class Revisions:
         making = f"{self._name}.making/{_hour(look.now)}-{fresh_name()}"
         made, reason = False, None
         try:
+            if not look.numbers:
+                self._dav.make_collections(f"{self._name}.versions")
             self._prepare(making, revision)
+        except (TransientError, RegistryConflictError) as error:
+            self._discard(making)
+            raise UnwrittenError(str(error)) from error
+        try:
             made = self._dav.move_once(making, f"{self._name}.versions/{revision.number}")
         except (TransientError, RegistryConflictError) as error:
             reason = error
@@ -239,7 +281,7 @@ class Revisions:
             if not made:  # a move that is still under way finds nothing to move
                 self._discard(making)
         after = self._settle(revision, made=made, reason=reason)
-        self._known = after.newest
+        self._known = (after.numbers.get(after.newest.number, ""), after.newest)
         return after
 
     def _prepare(self, making: str, revision: Revision) -> None:
@@ -279,7 +321,7 @@ class Revisions:
     def _listed(self, revision: Revision) -> Look:
         """The newest revision after *revision* was made: it itself, most of the time."""
         numbers, now = self._numbers()
-        if numbers and numbers[-1] == revision.number:
+        if max(numbers, default=0) == revision.number:
             return Look(revision, numbers, now)
         return self._newest()
 
@@ -295,21 +337,30 @@ class Revisions:
                         return
                     look.published, look.etag = _text(padded), None
         except (TransientError, ReloadError, RegistryBrokenError) as error:
-            log.info("%s could not be brought up to date yet: %s", self.url, error)
+            behind = revision.since(there)
+            level = logging.WARNING if behind >= STALE else logging.INFO
+            log.log(level, "%s is %d revisions behind ours: %s", self.url, behind, error)
 
     @contextlib.contextmanager
     def _publishing(self) -> Iterator[str | None]:
-        """While the block runs keep others out, where the server may write in place; a lock's token, if any.
+        """While the block runs keep others out, where the server can; the lock's token, if any.
 
-        Two uploads at once would leave a mixture there.
+        Two uploads at once could leave a mixture, where the server writes in place.
         """
-        if self._proven or not self._turns:
+        if not self._turns:
             yield None
             return
-        with self._locked(f"{self._name}.json") as token:
+        token = getattr(self._mine, "token", None)
+        if token:
+            yield token
+            return
+        token = self._mine.token = self._dav.lock(self._place, TURN_TIMEOUT)
+        try:
             if token is None:
                 raise StoreBusyError("another program is writing to it")
             yield token
+        finally:
+            self._unlocked()
 
     def _prune(self, newest: Revision, look: Look) -> None:
         """Remove what nobody reads any more, and what writers that died had prepared."""
@@ -334,35 +385,35 @@ class Revisions:
 
     # Taking turns
 
-    @contextlib.contextmanager
-    def _locked(self, path: str) -> Iterator[str | None]:
-        """Lock *path* while the block runs; it gets the token, None where there was none to be had."""
-        token = self._lock(path)
-        try:
-            yield token
-        finally:
-            if token:
-                with contextlib.suppress(TransientError, RegistryBrokenError):
-                    self._dav.unlock(path, token)
+    @property
+    def _place(self) -> str:
+        """What is locked: the published copy, or a name beside what has none."""
+        return f"{self._name}.json" if self._is_published else f"{self._name}.turn"
 
-    def _lock(self, path: str) -> str | None:
+    def _locked(self) -> str | None:
         """A token, or None where there is none to be had; who stands still with it is waited for once."""
-        if time.monotonic() < self._no_lock_until.get(path, 0):
+        if time.monotonic() < self._no_turn_until:
             return None
         deadline = time.monotonic() + TURN_PATIENCE
         pause = 0.01
         while time.monotonic() < deadline:
             try:
-                token = self._dav.lock(path, TURN_TIMEOUT)
+                token = self._dav.lock(self._place, TURN_TIMEOUT)
             except (TransientError, RegistryBrokenError) as error:
-                log.debug("no lock of %s: %s", self._dav.url(path), error)
+                log.debug("no turns at %s: %s", self.url, error)
                 return None
             if token is not None:
                 return token
             time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # spreads the waiting
             pause = min(pause * 1.5, 0.1)
-        self._no_lock_until[path] = time.monotonic() + TURN_TIMEOUT - TURN_PATIENCE  # until it ends by itself
+        self._no_turn_until = time.monotonic() + TURN_TIMEOUT - TURN_PATIENCE  # until it ends by itself
         return None
+
+    def _unlocked(self) -> None:
+        token, self._mine.token = getattr(self._mine, "token", None), None
+        if token:
+            with contextlib.suppress(TransientError, RegistryBrokenError):
+                self._dav.unlock(self._place, token)
 
 
 def _condition(look: Look, token: str | None) -> dict[str, str]:

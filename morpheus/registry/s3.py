@@ -141,8 +141,8 @@ class S3Store:
         return contextlib.nullcontext()
 
     def beside(self) -> Sequence[str]:
-        stems = (name.removesuffix(".json") for name in self._bucket.names(f"{self._folder}{SECRETS}"))
-        return [f"{SECRETS}/{stem}" for stem in sorted(stems) if "." not in stem and not stem.isdecimal()]
+        names = sorted(self._bucket.names(f"{self._folder}{SECRETS}"))
+        return [f"{SECRETS}/{name.removesuffix('.json')}" for name in names if name.endswith(".json")]
 
     def foreign(self) -> str | None:
         return None

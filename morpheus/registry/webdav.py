@@ -6,6 +6,7 @@ the store, so that all devices use the same one.
 """
 
 import contextlib
+import ipaddress
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,6 @@ log = logging.getLogger("morpheus.registry")
 
 ROUNDS = 6  # of two MOVEs that race
 FILES = 2  # in each collection that is moved: what is copied one by one takes longer
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 MECHANISM = "morpheus.store"
 PROBING = "morpheus.probing"
 PROBE_TRIES = 5  # of each question, on a network that loses answers
@@ -56,9 +56,17 @@ def document_url(text: str) -> str:
             "registry.url must be a bare host, a directory that ends in / or a document that ends in .json, "
             "without user name and password; for example https://u1337.your-storagebox.de/morpheus/"
         )
-    if url.scheme == "http" and url.hostname not in LOOPBACK:
+    if url.scheme == "http" and not _is_here(url.hostname or ""):
         raise InvalidInputError(f"{text} would send the password unencrypted: use https.")
     return url._replace(path=path).geturl()
+
+
+def _is_here(host: str) -> bool:
+    """Whether *host* is this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +142,7 @@ class WebDavStore:
         try:
             raw = json.loads(answer.body)
             self._mechanism = self._of(Abilities(**{each: bool(raw[each]) for each in ABILITIES}))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RegistryBrokenError(
                 f"{self._dav.url(MECHANISM)}/mechanism.json cannot be read: remove the folder {MECHANISM} "
                 "while no other device uses the registry, and it is found out anew."
@@ -233,17 +241,25 @@ def _first_stays(dav: Dav, place: str, told: bool) -> bool:
             dav.put(f"{place}/{who}/{k}", who.encode(), patiently=True)
     barrier = Barrier(2)
 
+    lost: list[TransientError] = []
+
     def move(who: str) -> bool:
         barrier.wait()
-        with contextlib.suppress(StoreBusyError, MissingCollectionError):
+        try:
             return dav.move_once(f"{place}/{who}", f"{place}/won")
-        return False  # two that collide within the server are told apart by what is there afterwards
+        except (StoreBusyError, MissingCollectionError) as error:  # two that collide within the server
+            lost.append(error)
+            return False
 
     with ThreadPoolExecutor(2) as pool:
-        won = [who for who, wins in zip("ab", pool.map(move, "ab"), strict=True) if wins]
+        won = {who for who, wins in zip("ab", pool.map(move, "ab"), strict=True) if wins}
     third = dav.move_once(f"{place}/c", f"{place}/won")
     there = {dav.get(f"{place}/won/{k}").body.decode(errors="replace") for k in range(FILES)}
-    return not third and len(there) == 1 and there <= set(won) and (len(won) == 1 or not told)
+    if third or len(there) != 1 or (told and len(won) > 1):
+        return False
+    if not there <= won:  # the winner's answer was lost or repeated on the way: that tells nothing
+        raise StoreBusyError(f"The server answers unclearly to two MOVEs at once ({lost or 'both failed'}).")
+    return True
 
 
 def _locks_exclude(dav: Dav, place: str) -> bool:

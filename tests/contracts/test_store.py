@@ -158,14 +158,14 @@ def test_the_place_is_named_without_credentials(store: Store) -> None:
 
 def test_what_stands_beside_a_document_is_listed_by_name(place: Place, store: Store) -> None:
     assert store.beside() == []
-    for name in ("secrets/oak", "secrets/elm"):
+    for name in ("secrets/oak", "secrets/2024"):
         version = place(name).write(f"of {name}", None, backup=False)
         place(name).write(f"of {name}, changed", version, backup=True)
     store.write("the registry", None, backup=False)
 
-    assert store.beside() == ["secrets/elm", "secrets/oak"]
+    assert store.beside() == ["secrets/2024", "secrets/oak"]
     assert [place(name).read().text for name in store.beside()] == [
-        "of secrets/elm, changed",
+        "of secrets/2024, changed",
         "of secrets/oak, changed",
     ]
     assert store.read().text == "the registry"

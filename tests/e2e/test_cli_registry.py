@@ -79,8 +79,31 @@ def test_the_registry_moves_to_a_server_that_a_second_device_uses(
     assert {each["name"] for each in listed.json["forests"]} == {"oak", "elm"}
     assert url in listed.json["registries"]
     assert second.morpheus("registry", "check").code == 0
-    again = device.morpheus("registry", "migrate", "--to", url)
-    assert (again.code, "was moved" in again.sentence) == (6, True)
+    assert device.morpheus("registry", "migrate", "--to", url).code == 0  # it is there already
+    back = device.morpheus("registry", "restore", "1")
+    assert (back.code, "was moved" in back.sentence) == (6, True)
+
+
+def test_the_registry_moves_to_a_file_that_the_settings_can_name(device: Home, tmp_path: Path) -> None:
+    file = tmp_path / "shared" / "mine.json"
+
+    assert device.morpheus("registry", "migrate", "--to", str(file)).code == 0
+
+    device.settings(f"registry: {{type: local, url: '{file}'}}\n")
+    assert {each["name"] for each in device.morpheus("list", "--output", "json").json["forests"]} == {
+        "oak",
+        "elm",
+    }
+
+
+def test_a_place_that_is_none_repeats_no_password(device: Home) -> None:
+    for kind in ("s3", "storagebox"):
+        refused = device.morpheus(
+            *("registry", "migrate", "--to", "", "--type", kind, "--username", "u"),
+            MORPHEUS_TARGET_PASSWORD="hidden-word",
+        )
+        assert refused.code == 2
+        assert "hidden-word" not in refused.out + refused.err
 
 
 def test_a_registry_that_is_away_keeps_nobody_from_what_is_here(device: Home) -> None:
@@ -90,3 +113,7 @@ def test_a_registry_that_is_away_keeps_nobody_from_what_is_here(device: Home) ->
     assert planned.code == 0, planned.err
     listed = device.morpheus("list")
     assert (listed.code, "http://127.0.0.1:9" in listed.sentence) == (7, True)
+    registry = Registry(LocalStore(device.data / "local.json"))
+    registry.update(lambda document, _: document.with_forest(Forest("ash", "local")))
+    listed = device.morpheus("list")
+    assert (listed.code, "ash" in listed.out) == (7, True)

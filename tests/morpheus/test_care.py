@@ -1,6 +1,7 @@
 """What a person does to a registry by hand: nothing is forgotten, and nobody writes to what was left."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,13 +15,15 @@ from morpheus.errors import (
     ForestNotFoundError,
     InvalidInputError,
     LeaseLostError,
+    MorpheusError,
     RefusedError,
     RegistryMovedError,
 )
 from morpheus.forest import Forest, Lease, Node
 from morpheus.registry import Registry, care
+from morpheus.registry import lease as leases
 from morpheus.registry.document import Document
-from morpheus.registry.lease import DURATION, Claim, Hold
+from morpheus.registry.lease import DURATION, Claim, Hold, check_free
 from morpheus.registry.local import LocalStore
 from tests.fakes import MemoryStore
 
@@ -98,7 +101,9 @@ def test_what_would_be_forgotten_is_named_and_refused(registry: Registry, store:
     assert store.read()[:2] == before[:2]
 
 
-def test_a_backup_comes_back_as_a_new_revision_without_leases(registry: Registry, store: LocalStore) -> None:
+def test_a_backup_comes_back_as_a_new_revision_with_its_leases_ended(
+    registry: Registry, store: LocalStore
+) -> None:
     held(registry, "oak")
     registry.update(lambda document, _: document.without_forest("elm"))
     before = registry.read()
@@ -109,8 +114,9 @@ def test_a_backup_comes_back_as_a_new_revision_without_leases(registry: Registry
     assert restored.revision > before.revision
     assert restored.registry_id == before.registry_id
     assert restored.epochs["oak"] > before.epochs["oak"]
-    assert all(forest.lease is None for forest in restored.forests.values())
-    assert registry.read().forests == restored.forests
+    assert {*before.writes} < {*restored.writes}
+    check_free(restored.forests["oak"], registry.now())
+    assert registry.read().bare() == restored.bare()
 
 
 def test_a_broken_registry_is_put_back_with_its_identity(
@@ -158,16 +164,35 @@ def test_a_forest_whose_holder_may_live_is_freed_by_force_alone(registry: Regist
 
     with pytest.raises(ForestBusyError, match=r"ada@forge.*--force"):
         care.unlock(registry, "oak", force=False)
-    assert care.unlock(registry, "oak", force=True) == "oak was held by ada@forge (grow) and is free now."
+    said = care.unlock(registry, "oak", force=True)
 
-    assert registry.read().forests["oak"].lease is None
+    assert said.startswith("oak was held by ada@forge (grow) and is free now; who takes it next waits")
+
+    check_free(registry.read().forests["oak"], registry.now())
     assert registry.read().epochs["oak"] == 2
+
+
+@pytest.mark.parametrize("how", ["unlock", "restore"])
+def test_who_takes_a_forest_that_a_person_freed_waits_for_what_was_begun(
+    registry: Registry, store: LocalStore, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(leases, "FRESH", 0.3)
+    held(registry, "oak")
+    if how == "unlock":
+        care.unlock(registry, "oak", force=True)
+    else:
+        care.restore(store, 1, force=True)
+
+    started = time.monotonic()
+    with Hold(registry, Claim("oak", "plant", "r1"), lambda document, _: document, margin=0.2):
+        assert time.monotonic() - started >= 0.5
 
 
 def test_a_lease_that_has_ended_needs_no_force(registry: Registry) -> None:
     held(registry, "oak", for_=timedelta(seconds=-1))
 
-    assert "is free now" in care.unlock(registry, "oak", force=False)
+    assert "is held by nobody any more" in care.unlock(registry, "oak", force=False)
+    check_free(registry.read().forests["oak"], registry.now())
 
 
 def test_who_was_unlocked_by_force_stops_before_its_next_write(registry: Registry) -> None:
@@ -251,16 +276,100 @@ def test_another_registry_at_the_target_is_left_alone(
 
 
 class Interrupting(MemoryStore):
-    """A target behind which something happens after each write."""
+    """A target behind which something happens before or after each write."""
 
-    def __init__(self, then: Callable[[], None]) -> None:
+    def __init__(self, then: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
         super().__init__("target")
-        self._then = then
+        self._then, self._before = then, before
 
     def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
+        self._before()
         version = super().write(text, expected, backup=backup, over=over)
         self._then()
         return version
+
+
+def test_a_moved_registry_is_put_back_by_force_alone(
+    registry: Registry, store: LocalStore, target: MemoryStore
+) -> None:
+    care.migrate(place(store), target.place)
+
+    with pytest.raises(RegistryMovedError, match="gone for good"):
+        care.restore(store, 1, force=False)
+    with pytest.raises(RegistryMovedError):
+        registry.read()
+
+    care.restore(store, 1, force=True)
+    assert registry.read().moved_to is None
+
+
+def test_what_was_written_at_the_new_place_is_never_set_back(
+    registry: Registry, store: LocalStore, target: MemoryStore
+) -> None:
+    care.migrate(place(store), target.place)
+    Registry(target).update(lambda document, _: document.with_forest(planted("yew")))
+    before = target.read()
+    care.restore(store, 1, force=True)
+
+    with pytest.raises(RefusedError, match="Another registry stands"):
+        care.migrate(place(store), target.place)
+
+    assert target.read()[:2] == before[:2]
+
+
+def test_a_registry_does_not_move_to_where_it_stands(registry: Registry, store: LocalStore) -> None:
+    with pytest.raises(RefusedError, match="Another registry stands"):
+        care.migrate(place(store), place(LocalStore(Path(urlsplit(store.url).path))))
+
+    assert registry.read().moved_to is None
+
+
+def test_a_migrator_that_slept_sets_nothing_back(registry: Registry, store: LocalStore) -> None:
+    def sleep_while_another_moves_it() -> None:
+        for each in naps:
+            each()
+
+    def another() -> None:
+        registry.update(
+            lambda document, _: replace(
+                document, forests={name: replace(f, lease=None) for name, f in document.forests.items()}
+            )
+        )
+        care.migrate(place(store), target.place)
+        Registry(target).update(lambda document, _: document.with_forest(planted("yew")))
+
+    naps = iter([another])
+    target = Interrupting(lambda: None, before=sleep_while_another_moves_it)
+    with pytest.raises(MorpheusError):
+        care.migrate(place(store), target.place)
+
+    assert {*Registry(target).read().forests} == {"oak", "elm", "yew"}
+
+
+def test_a_forest_that_was_taken_over_meanwhile_stops_the_move(registry: Registry, store: LocalStore) -> None:
+    taken = iter(["oak"])
+
+    def take_over() -> None:
+        for name in taken:
+            care.unlock(registry, name, force=True)
+
+    with pytest.raises(LeaseLostError):
+        care.migrate(place(store), Interrupting(take_over).place)
+
+    assert registry.read().moved_to is None
+
+
+def test_secrets_of_another_registry_are_left_alone(
+    registry: Registry, store: LocalStore, target: MemoryStore
+) -> None:
+    place(store)("secrets/oak").write("ours", None, backup=False)
+    target.place("secrets/oak").write("theirs", None, backup=False)
+
+    with pytest.raises(RefusedError, match="Another secrets/oak"):
+        care.migrate(place(store), target.place)
+
+    assert target.place("secrets/oak").read().text == "theirs"
+    assert registry.read().moved_to is None
 
 
 def test_what_is_planted_meanwhile_moves_too(registry: Registry, store: LocalStore) -> None:
@@ -276,22 +385,22 @@ def test_what_is_planted_meanwhile_moves_too(registry: Registry, store: LocalSto
     assert {*Registry(target).read().forests} == {"oak", "elm", "yew"}
 
 
+@pytest.mark.parametrize("write", [1, 2])
 def test_a_migration_that_was_interrupted_is_completed_by_the_next(
-    registry: Registry, store: LocalStore
+    registry: Registry, store: LocalStore, write: int
 ) -> None:
     class PowerCutError(Exception):
         pass
 
-    cuts = iter([PowerCutError()])
+    cuts = iter([*[None] * (write - 1), PowerCutError()])
 
     def cut() -> None:
-        for each in cuts:
+        if each := next(cuts, None):
             raise each
 
     target = Interrupting(cut)
     with pytest.raises(PowerCutError):
         care.migrate(place(store), target.place)
-    assert {*registry.read().forests} == {"oak", "elm"}
 
     care.migrate(place(store), target.place)
 

@@ -186,10 +186,35 @@ def test_what_a_variable_holds_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize("line", ["", "password: ", "password: null", "password: ''"])
 def test_the_password_may_come_from_the_environment(line: str) -> None:
-    loaded = configured(f"registry:\n  type: local\n  {line}\n", STORAGEBOX_PASSWORD="from-outside")
+    text = f"registry:\n  type: storagebox\n  url: https://u1.example/\n  {line}\n"
+    loaded = configured(text, STORAGEBOX_PASSWORD="from-outside")
 
     assert loaded.registry.password
     assert loaded.registry.password.get_secret_value() == "from-outside"
+
+
+def test_the_password_of_a_storage_box_is_no_other_stores() -> None:
+    text = "registry: {type: s3, url: 'https://s3.example/bucket/'}"
+
+    assert configured(text, STORAGEBOX_PASSWORD="from-outside").registry.password is None
+
+
+@pytest.mark.parametrize(
+    "text", ["registry: {password: 90210}", "machine: {hetzner: {token: 90210}}"], ids=["password", "token"]
+)
+def test_a_secret_without_quotes_is_not_repeated(text: str) -> None:
+    assert "put it in quotes" in fault(text)
+    assert "90210" not in fault(text)
+
+
+@pytest.mark.parametrize("variable", ["HETZNER_API_TOKEN", "HCLOUD_TOKEN"])
+def test_the_token_of_the_environment_wins(variable: str) -> None:
+    token = configured(
+        "machine: {hetzner: {token: from-file}}", **{variable: "outside"}
+    ).machine.hetzner.token
+
+    assert token
+    assert token.get_secret_value() == "outside"
 
 
 def test_a_password_in_the_file_comes_first_and_is_not_shown() -> None:
@@ -255,7 +280,9 @@ def test_a_registry_of_this_device_is_another_file_than_the_local_forests(kind: 
     [
         ("registry: {type: storagebox}", "type storagebox needs a url"),
         ("registry: {type: s3}", "type s3 needs a url"),
-        ("registry: {type: local, url: /tmp/x.json}", "type local has no url"),
+        ("registry: {type: none, url: /tmp/x.json}", "type none has no url"),
+        ("registry: {type: local, url: /tmp/x}", "a file that ends in .json"),
+        ("machine: {hetzner: {location: []}}", "location names none"),
     ],
 )
 def test_an_address_stands_where_one_is_needed_and_nowhere_else(text: str, sentence: str) -> None:

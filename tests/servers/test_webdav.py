@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,12 +25,13 @@ import pytest
 
 from morpheus.errors import (
     ForestBusyError,
+    RefusedError,
     RegistryBrokenError,
     RegistryConflictError,
     TransientError,
 )
 from morpheus.forest import Forest
-from morpheus.registry import Registry, locked, revisions
+from morpheus.registry import Registry, care, locked, revisions
 from morpheus.registry.lease import Claim, Hold
 from morpheus.wait import wait_until
 from tests.servers.fixtures import SERVERS, own_folder
@@ -451,6 +453,48 @@ def test_a_change_that_comes_between_a_read_and_a_write_stands(server: WebDav) -
         store.write("three", version, backup=False)
 
 
+def test_another_program_cannot_write_in_the_middle_of_an_update(
+    server: WebDav, registry: Registry, proxy: Proxy
+) -> None:
+    add(registry, 1)
+    locks = json.loads((server.here / "morpheus/morpheus.store/mechanism.json").read_text())["turns"]
+    gate = Gate(Point.REQUEST)
+    proxy.schedule(first_of("PUT", "registry.json", gate))
+    with standing_still(gate, Registry(through(proxy, server).store()), 2), server.client() as client:
+        answer = client.put("morpheus/registry.json", content=b"theirs")
+
+    assert answer.status_code == (423 if locks else 204)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_another_program_recorded_is_not_forgotten_by_putting_ours_back(
+    server: WebDav, registry: Registry, force: bool
+) -> None:
+    add(registry, 1)
+    store = server.store()
+    theirs = json.loads(published(server))
+    theirs["nodes"] = {"oak": [{"id": "oak-node-55", "ip": "2001:db8::55"}]}
+    put(server, json.dumps(theirs))
+
+    with contextlib.nullcontext() if force else pytest.raises(RefusedError, match="oak-node-55"):
+        care.restore(store, None, force=force)
+
+    assert (store.foreign() is None) == force
+
+
+def test_a_second_change_of_another_program_is_not_adopted_unseen(server: WebDav, registry: Registry) -> None:
+    add(registry, 1)
+    first = changed(published(server))
+    put(server, first)
+    store = server.store()
+    assert store.foreign() == first
+    put(server, json.dumps({**json.loads(first), "note": "and another"}))
+    version = store.read().version
+
+    with pytest.raises(RegistryBrokenError, match="adopt"):
+        store.write(first, version, backup=True, over=first)
+
+
 def test_an_older_text_of_ours_is_published_again_by_the_next_reader(
     server: WebDav, registry: Registry
 ) -> None:
@@ -545,6 +589,76 @@ def test_readers_never_see_a_torn_empty_or_missing_document(server: WebDav, regi
             version = store.write(json.dumps(document), version, backup=False)
 
     assert seen == sorted(seen)
+
+
+# What people did to the folders
+
+
+def revision_file(server: WebDav, number: int) -> Path:
+    return server.here / f"morpheus/registry.versions/{number}/document.json"
+
+
+def test_a_damaged_backup_keeps_nobody_from_the_others(server: WebDav, registry: Registry) -> None:
+    written_by_another(server, 0, 4)
+    revision_file(server, 2).write_text("damaged")
+
+    report = care.check(server.store())
+
+    assert [revision_file(server, 2).name in fault for fault in report.faults] == [True]
+    assert [each.document is None for each in care.backups(server.store())] == [False, True, False]
+    add(registry, 9)
+
+
+@pytest.mark.parametrize("damage", ["damaged", None])
+def test_a_damaged_newest_revision_says_how_its_text_comes_back(
+    server: WebDav, registry: Registry, damage: str | None
+) -> None:
+    written_by_another(server, 0, 3)
+    if damage:
+        revision_file(server, 3).write_text(damage)
+    else:
+        revision_file(server, 3).unlink()
+    with pytest.raises(RegistryBrokenError, match=r"remove its folder.*registry adopt"):
+        Registry(server.store()).read()
+
+    shutil.rmtree(revision_file(server, 3).parent)
+    care.adopt(server.store(), force=False)
+
+    assert recorded(Registry(server.store())) == [0, 1, 2]
+
+
+def test_revisions_that_were_removed_by_hand_begin_anew(server: WebDav, registry: Registry) -> None:
+    written_by_another(server, 0, 3)
+    add(registry, 3)
+    shutil.rmtree(server.here / "morpheus/registry.versions")
+
+    add(registry, 4)
+    add(Registry(server.store()), 5)
+
+    assert sorted(recorded(registry)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_number_that_comes_back_is_read_anew(server: WebDav) -> None:
+    old, new = (server.store(name="secrets/oak") for _ in range(2))
+    version = old.write("old", None, backup=False)
+    shutil.rmtree(server.here / "morpheus/secrets/oak.versions")
+    time.sleep(1.1)  # the server's times are whole seconds
+    new.write("new", None, backup=False)
+
+    assert old.read().text == "new"
+    with pytest.raises(RegistryConflictError):
+        old.write("over it", version, backup=False)
+
+
+@pytest.mark.parametrize("status", [409, 500, 503])
+def test_an_unclear_answer_to_the_first_question_decides_nothing(
+    server: WebDav, proxy: Proxy, status: int
+) -> None:
+    proxy.schedule(first_of("MOVE", "probing", Say(status, after=True)))
+
+    add(Registry(through(proxy, server).store()), 1)
+
+    assert json.loads((server.here / "morpheus/morpheus.store/mechanism.json").read_text())["once"]
 
 
 # Documents, names and clocks

@@ -3,7 +3,7 @@
 import pytest
 
 from morpheus.errors import RegistryBrokenError, RegistryConflictError, TransientError
-from morpheus.registry import Registry, Store
+from morpheus.registry import Registry, Store, dav
 from tests.servers.fixtures import own_folder
 from tests.servers.proxy import Cut, Fault, Point, Proxy, Request, Say
 from tests.servers.test_webdav import first_of, published, through
@@ -125,3 +125,13 @@ def test_two_devices_use_the_recorded_mechanism(server: WebDav, proxy: Proxy) ->
     assert not any(each.method == "LOCK" for each in proxy.requests)
     with pytest.raises((RegistryConflictError, TransientError)):
         other.write("three", None, backup=False)
+
+
+@pytest.mark.parametrize("most", ["LONGEST", "LARGEST"])
+def test_an_answer_that_does_not_end_is_given_up(
+    store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, most: str
+) -> None:
+    monkeypatch.setattr(dav, most, 0)
+
+    with pytest.raises((TransientError, RegistryBrokenError), match=r"longer than|larger than"):
+        store.read()

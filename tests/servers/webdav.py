@@ -55,7 +55,15 @@ LimitXMLRequestBody 0
 </Directory>
 {more}
 """
-NO_LOCKS = '<Location "/">\n  <Limit LOCK UNLOCK>\n    Require all denied\n  </Limit>\n</Location>'
+NO_LOCKS = """
+<Directory "{folder}/files">
+  <Limit LOCK UNLOCK>
+    Require all denied
+  </Limit>
+  <LimitExcept LOCK UNLOCK>
+    Require valid-user
+  </LimitExcept>
+</Directory>"""
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ def apache(folder: Path, *, locks: bool = True) -> Iterator[WebDav]:
         folder=folder,
         port=server.port,
         modules="\n".join(f"LoadModule {each}_module {modules}/mod_{each}.so" for each in MODULES),
-        more="" if locks else NO_LOCKS,
+        more="" if locks else NO_LOCKS.format(folder=folder),
     )
     if os.geteuid() == 0:
         config += "User www-data\nGroup www-data\n"
