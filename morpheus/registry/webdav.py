@@ -173,6 +173,9 @@ class WebDavStore:
             abilities = probe(self._dav, place)
             if not self._recorded():
                 self._record(abilities, place)
+        except (TransientError, RegistryBrokenError):
+            if not self._recorded():  # else another device was faster, and cleared the place
+                raise
         finally:
             self._clear(place)
         self._mechanism = None
