@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from morpheus.errors import InvalidInputError
 
 SECRETS = {"password", "token"}  # keys whose values stand in no message
+NAME = "morpheus.yaml"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -202,9 +203,21 @@ def config_path(environment: Mapping[str, str] = os.environ) -> Path | None:
         if not path.exists():
             raise InvalidInputError(f"MORPHEUS_CONFIG names {path}, which is not there.")
         return path
-    home = os.path.expanduser(environment.get("XDG_CONFIG_HOME") or "~/.config")  # noqa: PTH111  # never raises
-    folders = (Path(), Path(home, "morpheus"), Path("/etc/morpheus"))
-    return next((folder / "morpheus.yaml" for folder in folders if (folder / "morpheus.yaml").exists()), None)
+    folders = (Path(), _home(environment), Path("/etc/morpheus"))
+    return next((folder / NAME for folder in folders if (folder / NAME).exists()), None)
+
+
+def path_to_write(environment: Mapping[str, str] = os.environ) -> Path:
+    """The morpheus.yaml that counts, or would once it is made."""
+    if named := environment.get("MORPHEUS_CONFIG"):
+        return Path(named).expanduser()
+    return config_path(environment) or _home(environment) / NAME
+
+
+def _home(environment: Mapping[str, str]) -> Path:
+    """The folder of this user's settings."""
+    folder = environment.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(os.path.expanduser(folder), "morpheus")  # noqa: PTH111  # never raises
 
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -213,26 +226,46 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     Raises:
         InvalidInputError: the file cannot be read, or a key or value in it cannot be; names it.
     """
+    return with_secrets(load_file(environment), environment)
+
+
+def load_file(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read what the file says, alone; what it says nothing about is not among ``model_fields_set``.
+
+    Raises:
+        InvalidInputError: as :func:`load`.
+    """
     path = config_path(environment)
-    raw = _read(path) if path else {}
-    raw = _expanded(raw, environment, str(path))
-    password, registry = environment.get("STORAGEBOX_PASSWORD"), raw.get("registry")
-    if password and isinstance(registry, dict) and registry.get("type") == "storagebox":
-        registry["password"] = registry.get("password") or password
+    return understood(read_text(path), environment, str(path)) if path else Settings()
+
+
+def understood(text: str, environment: Mapping[str, str], where: str) -> Settings:
+    """The settings in *text*, which stands in *where*.
+
+    Raises:
+        InvalidInputError: it is no YAML, or a key or value in it cannot be; names it.
+    """
     try:
-        return _with_token(Settings.model_validate(raw), environment)
+        return Settings.model_validate(_expanded(mapping(text, where), environment, where))
     except ValidationError as error:
-        raise InvalidInputError(f"{path}: {_explained(error)}") from error
+        raise InvalidInputError(f"{where}: {_explained(error)}") from error
 
 
-def _with_token(settings: Settings, environment: Mapping[str, str]) -> Settings:
-    """*settings* with the token of the environment, which wins."""
-    token = environment.get("HETZNER_API_TOKEN") or environment.get("HCLOUD_TOKEN")
-    if not token:
-        return settings
-    hetzner = settings.machine.hetzner.model_copy(update={"token": SecretStr(token)})
-    machine = settings.machine.model_copy(update={"hetzner": hetzner})
-    return settings.model_copy(update={"machine": machine})
+def variables(text: str) -> list[str]:
+    """The names of the variables in *text*."""
+    return _VARIABLE.findall(text)
+
+
+def with_secrets(settings: Settings, environment: Mapping[str, str]) -> Settings:
+    """*settings* with the token of the environment, which wins, and its password of a box that has none."""
+    registry, machine = settings.registry, settings.machine
+    password = environment.get("STORAGEBOX_PASSWORD")
+    if password and registry.type == "storagebox" and not registry.password:
+        registry = registry.model_copy(update={"password": SecretStr(password)})
+    if token := environment.get("HETZNER_API_TOKEN") or environment.get("HCLOUD_TOKEN"):
+        hetzner = machine.hetzner.model_copy(update={"token": SecretStr(token)})
+        machine = machine.model_copy(update={"hetzner": hetzner})
+    return settings.model_copy(update={"registry": registry, "machine": machine})
 
 
 def _explained(error: ValidationError) -> str:
@@ -259,23 +292,41 @@ def _part(keys: Sequence[str | int]) -> type[BaseModel]:
     return part if isinstance(part, type) and issubclass(part, BaseModel) else Settings
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_text(path: Path) -> str:
+    """The text of the file *path*.
+
+    Raises:
+        InvalidInputError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidInputError(f"{path} cannot be read: {reason}") from error
+
+
+def mapping(text: str, where: str) -> dict[str, Any]:
+    """The keys and values in *text*, which stands in *where*; variables in them as written.
+
+    Raises:
+        InvalidInputError: it is no YAML, or something else than keys and values.
+    """
     import yaml  # noqa: PLC0415  # without a file nobody needs it
 
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:  # its text quotes the line, which may hold a password
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InvalidInputError(
-            f"{path} is no YAML: look at line {line}; a value with special characters needs quotes."
+            f"{where} is no YAML: look at line {line}; a value with special characters needs quotes."
         ) from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise InvalidInputError(f"{path} cannot be read: {reason}") from error
+        raise InvalidInputError(f"{where} cannot be read: {reason}") from error
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise InvalidInputError(f"{path} is no mapping of keys to values.")
+        raise InvalidInputError(f"{where} is no mapping of keys to values.")
     return raw
 
 

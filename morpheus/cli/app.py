@@ -43,6 +43,8 @@ plant_app = typer.Typer(no_args_is_help=True, help="Plant a forest, or heal one 
 app.add_typer(plant_app, name="plant")
 registry_app = typer.Typer(no_args_is_help=True, help="Look after the registry itself.")
 app.add_typer(registry_app, name="registry")
+config_app = typer.Typer(no_args_is_help=True, help="Look at the settings, and change them.")
+app.add_typer(config_app, name="config")
 LocalOption = Annotated[bool, typer.Option("--local", help="The registry of this machine's own forests.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Also when something would be forgotten.")]
 
@@ -253,6 +255,54 @@ def registry_migrate(
     from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
 
     show.moved(*keeping.migrate(to, kind, username), json=output is Output.JSON)
+
+
+@config_app.command("path")
+def config_path(*, output: OutputOption = Output.TEXT) -> None:
+    """Show where the settings stand, and the folders for data and cache."""
+    from morpheus.cli import configuring  # noqa: PLC0415  # for a fast --help
+
+    show.places(configuring.places(), json=output is Output.JSON)
+
+
+@config_app.command("list")
+def config_list(*, output: OutputOption = Output.TEXT) -> None:
+    """List every setting and where its value comes from; secrets are masked."""
+    from morpheus.cli import configuring  # noqa: PLC0415  # for a fast --help
+
+    show.settings(configuring.entries(), json=output is Output.JSON)
+
+
+@config_app.command("get")
+def config_get(
+    key: Annotated[str, typer.Argument(help="Such as growth.max_nodes.")],
+    *,
+    reveal: Annotated[bool, typer.Option("--show", help="Secrets, too.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Print the value of one setting; a secret is masked."""
+    from morpheus.cli import configuring  # noqa: PLC0415  # for a fast --help
+
+    show.setting(configuring.entry(key), reveal=reveal, json=output is Output.JSON)
+
+
+@config_app.command("set")
+def config_set(
+    key: Annotated[str, typer.Argument(help="Such as growth.max_nodes.")],
+    value: Annotated[
+        str,
+        typer.Argument(help="Several with commas; null for none; - to be asked, or to read it from a pipe."),
+    ],
+    more: Annotated[
+        list[str] | None, typer.Argument(help="More keys and values, which are changed together.")
+    ] = None,
+    *,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Change settings in morpheus.yaml, which is made when there is none; what stands beside them stays."""
+    from morpheus.cli import configuring  # noqa: PLC0415  # for a fast --help
+
+    show.changed(configuring.change([key, value, *(more or ())]), json=output is Output.JSON)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from morpheus.forest import Forest, Node, Price
 
 if TYPE_CHECKING:
     from flows.plant import Planted
+    from morpheus.cli.configuring import Changed, Entry, Places
     from morpheus.cli.server import Up
     from morpheus.plan import Step
     from morpheus.registry.care import Kept, Report
@@ -416,3 +417,49 @@ def moved(old: str, new: str, document: "Document", *, json: bool) -> None:
         f"The registry stands at {new} now, with {len(document.forests)} forest(s).",
         f"{old} is sealed and names it. Set registry.type and registry.url in morpheus.yaml on every device.",
     )
+
+
+def places(found: "Places", *, json: bool) -> None:
+    """Where settings, data and cache are."""
+    if json:
+        _json({key: value if key == "exists" else str(value) for key, value in asdict(found).items()})
+        return
+    note = "" if found.exists else "  (not there yet: every setting has its default)"
+    _print(f"settings  {found.config}{note}", f"data      {found.data}", f"cache     {found.cache}")
+
+
+def _setting(entry: "Entry") -> dict[str, Any]:
+    return {"key": entry.key, "value": entry.shown(), "source": entry.source}
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else jsonlib.dumps(value)
+
+
+def settings(entries: Sequence["Entry"], *, json: bool) -> None:
+    """Every setting, and who gave its value."""
+    if json:
+        _json({"settings": [_setting(each) for each in entries]})
+        return
+    rows = ((each.key, _value(each.shown()), each.source) for each in entries)
+    print(_lines(*_table(("KEY", "VALUE", "FROM"), *rows)))
+
+
+def setting(entry: "Entry", *, reveal: bool, json: bool) -> None:
+    """One setting."""
+    value = entry.value if reveal else entry.shown()
+    if json:
+        _json(_setting(entry) | {"value": value})
+    else:
+        _print(_value(value))
+
+
+def changed(result: "Changed", *, json: bool) -> None:
+    """What the settings are now."""
+    if json:
+        _json({"file": str(result.path), "settings": [_setting(each) for each in result.entries]})
+        return
+    for each in result.entries:
+        wins = " here: the environment wins over the file" if each.source == "environment" else ""
+        _print(f"{each.key} is {_value(each.shown())}{wins}.")
+    _print(f"Settings: {result.path}")
