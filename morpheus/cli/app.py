@@ -18,6 +18,16 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class Part(StrEnum):
+    """What can be checked."""
+
+    CONFIG = "config"
+    NETWORK = "network"
+    SSH = "ssh"
+    REGISTRY = "registry"
+    CLOUD = "cloud"
+
+
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text for people, json for scripts.")]
 SizeArgument = Annotated[
     Size | None,
@@ -255,6 +265,21 @@ def registry_migrate(
     from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
 
     show.moved(*keeping.migrate(to, kind, username), json=output is Output.JSON)
+
+
+@app.command()
+def check(
+    part: Annotated[Part | None, typer.Argument(help="One part; left out, all of them.")] = None,
+    *,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Ask whether everything is there that forests need, and change nothing; each line says what to do."""
+    from morpheus.cli import checking  # noqa: PLC0415  # for a fast --help
+
+    answers = checking.ask(part.value if part else None)
+    show.answers(answers, json=output is Output.JSON)
+    if code := next((each.exit_code for each in answers if each.exit_code), 0):
+        raise typer.Exit(code)
 
 
 @config_app.command("path")

@@ -16,6 +16,7 @@ from morpheus.forest import Forest, Node, Price
 
 if TYPE_CHECKING:
     from flows.plant import Planted
+    from morpheus.cli.checking import Answer
     from morpheus.cli.configuring import Changed, Entry, Places
     from morpheus.cli.server import Up
     from morpheus.plan import Step
@@ -463,3 +464,12 @@ def changed(result: "Changed", *, json: bool) -> None:
         wins = " here: the environment wins over the file" if each.source == "environment" else ""
         _print(f"{each.key} is {_value(each.shown())}{wins}.")
     _print(f"Settings: {result.path}")
+
+
+def answers(given: Sequence["Answer"], *, json: bool) -> None:
+    """What a check found, a line each."""
+    if json:
+        found = [{"part": each.part, "ok": not each.exit_code, "says": each.says} for each in given]
+        _json({"ok": all(each["ok"] for each in found), "answers": found})
+        return
+    _print(*(f"{'FAIL' if each.exit_code else 'ok':4}  {each.part:8}  {each.says}" for each in given))

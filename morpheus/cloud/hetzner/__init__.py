@@ -5,10 +5,11 @@ ours, also when the answer to its creation was lost. All servers of a forest are
 of its own thread; the looks and polls of such threads travel in one request.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from morpheus.cloud import Order, Server, forest_of
+from morpheus.cloud.hetzner import questions
 from morpheus.cloud.hetzner.actions import Actions
 from morpheus.cloud.hetzner.api import MARGIN, Api
 from morpheus.cloud.hetzner.catalogue import Catalogue, dearest
@@ -71,6 +72,10 @@ class HetznerCloud:
     def price(self) -> Price:
         """What a new node costs at most, whichever of the configured places it gets."""
         return dearest(self._catalogue.candidates())
+
+    def questions(self) -> Sequence[Callable[[], str]]:
+        """What can be asked without a change: each says what is well, or raises what is not."""
+        return questions.of_project(self._api, self._catalogue, self._settings.hetzner)
 
     def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
         return self._servers.of(registry_id, check_name(forest))

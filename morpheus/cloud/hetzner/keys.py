@@ -26,21 +26,74 @@ def public_key(settings: SshSettings) -> str:
         InvalidInputError: the configured path holds no public key, nor does the file beside it.
         MissingPartError: there is no key at all.
     """
+    return _found(settings)[0]
+
+
+def _found(settings: SshSettings) -> tuple[str, Path | None]:
+    """The public key and its file; None for one of the agent."""
     if settings.key_path:
         path = settings.key_path.expanduser()
         for each in (path.with_name(f"{path.name}.pub"), path):
             if line := _line(each):
-                return line
+                return line, each
         raise InvalidInputError(
             f"machine.ssh.key_path: neither {path}.pub nor {path} holds a public SSH key."
         )
-    for line in (*_of_agent(), *(_line(Path.home() / ".ssh" / name) for name in USUAL)):
-        if line:
-            return line
+    for line in _of_agent():
+        return line, None
+    for name in USUAL:
+        if line := _line(path := Path.home() / ".ssh" / name):
+            return line, path
     raise MissingPartError(
         "There is no SSH key, and without one nobody gets onto a new node: make one with ssh-keygen -t "
         "ed25519, or set machine.ssh.key_path."
     )
+
+
+def check_key(settings: SshSettings) -> str:
+    """Say which key new nodes let in; nobody is asked for a passphrase.
+
+    Raises:
+        InvalidInputError: as :func:`public_key`, or its private half is broken or another key's.
+        MissingPartError: there is none, or its private half cannot be used without a person.
+    """
+    line, path = _found(settings)
+    if path is None or fingerprint(line) in map(fingerprint, _of_agent()):
+        return f"{path or 'the first key of the agent'}: the agent has its private half"
+    private = path.with_name(path.name.removesuffix(".pub"))
+    if private == path or not private.exists():
+        raise MissingPartError(
+            f"{path} holds a public key, whose private half is neither there nor in the agent."
+        )
+    if fingerprint(_public_half(private)) != fingerprint(line):
+        raise InvalidInputError(f"{private} is another key than {path}: remove the wrong one.")
+    return f"{private} can be loaded"
+
+
+def _public_half(private: Path) -> str:
+    """The public half of the key in the file *private*, which has no passphrase."""
+    command = ["ssh-keygen", "-y", "-P", "", "-f", str(private)]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=AGENT_TIMEOUT,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise MissingPartError(
+            f"ssh-keygen cannot be run ({type(error).__name__}): install OpenSSH."
+        ) from error
+    if done.returncode == 0:
+        return done.stdout
+    if "passphrase" in done.stderr:
+        raise MissingPartError(
+            f"{private} has a passphrase, and the agent does not know it: ssh-add {private}"
+        )
+    reason = " ".join(done.stderr.split()[-12:])
+    raise InvalidInputError(f"{private} cannot be loaded: {reason or 'ssh-keygen does not say why'}.")
 
 
 def fingerprint(line: str) -> str:

@@ -154,7 +154,7 @@ class Servers:
         with self._lock:
             if place not in self._grounds:
                 if not self._settings.ipv4.enabled:
-                    _check_ipv6(self._settings.hetzner.ipv6_target)
+                    check_ipv6(self._settings.hetzner.ipv6_target)
                 public_key(self._settings.ssh)  # without one nothing is begun
                 around = Surroundings(self._api, self._actions, *place)
                 self._grounds[place] = Ground(
@@ -288,7 +288,7 @@ def _check(order: Order) -> None:
         raise InvalidInputError(f"The user data of {order.name} is larger than {MOST_USER_DATA} bytes.")
 
 
-def _check_ipv6(target: str) -> None:
+def check_ipv6(target: str) -> None:
     """Raise MissingPartError when no route leads from here to IPv6 addresses; nothing is sent."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
