@@ -243,7 +243,18 @@ def tells(done: Done) -> bool:
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["list"], ["status", "oak"], ["connect", "oak"], ["version"], ["status", "yew"]]
+    "command",
+    [
+        ["--help"],
+        ["list"],
+        ["status", "oak"],
+        ["connect", "oak"],
+        ["version"],
+        ["status", "yew"],
+        ["config", "list"],
+        ["config", "set", "dns.ttl", "300"],
+        ["check", "config"],
+    ],
 )
 def test_reading_never_imports_prefect(grown: Home, command: list[str]) -> None:
     script = (

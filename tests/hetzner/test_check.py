@@ -5,10 +5,13 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
 from typer.testing import CliRunner
 
@@ -247,43 +250,50 @@ def test_the_forests_of_the_registry_are_named(device: Device) -> None:
     assert device.check("registry")[1][0]["says"].endswith("the forests are oak")
 
 
-def shared(kind: str, request: pytest.FixtureRequest, folder: Path) -> tuple[Store, dict[str, Any]]:
-    """An empty store on a server, and the settings that lead to it."""
+@dataclass
+class Shared:
+    """A registry on a server: its store, the settings that lead to it, and what lies there."""
+
+    store: Store
+    settings: dict[str, Any]
+    files: Callable[[], Sequence[str]]
+
+
+def shared(kind: str, request: pytest.FixtureRequest, folder: Path) -> Shared:
+    """One that nobody has written yet."""
     if kind == "s3":
-        bucket: S3 = request.getfixturevalue("s3")
+        s3: S3 = request.getfixturevalue("s3")
         path = f"{folder.name}/registry.json"
-        access = {"username": KEY_ID, "password": SECRET_KEY}
-        return bucket.store(path), {"type": "s3", "url": bucket.url(path), **access}
+        access = {"type": "s3", "url": s3.url(path), "username": KEY_ID, "password": SECRET_KEY}
+        pages = partial(obstore.list, s3.bucket()._client)
+        return Shared(s3.store(path), access, lambda: [each["path"] for page in pages() for each in page])
     server = own_folder(request.getfixturevalue(kind))
-    return server.store(), {
-        "type": "storagebox",
-        "url": server.url(),
-        "username": USER,
-        "password": PASSWORD,
-    }
+    access = {"type": "storagebox", "url": server.url(), "username": USER, "password": PASSWORD}
+    return Shared(server.store(), access, lambda: sorted(map(str, server.here.rglob("*"))))
 
 
 @pytest.mark.parametrize("kind", ["s3", "wsgidav_server", APACHE])
 def test_a_shared_registry_is_read_and_nothing_is_written_there(
     device: Device, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    store, device.registry = shared(kind, request, tmp_path)
+    there = shared(kind, request, tmp_path)
+    device.registry, before = there.settings, there.files()
     assert device.check("registry")[1][0]["says"].endswith("no forests yet")
-    assert store.read().text is None
+    assert there.files() == before
 
-    Registry(store).update(lambda document, _: document.with_forest(Forest("elm", "hetzner")))
-    before = store.read()
+    Registry(there.store).update(lambda document, _: document.with_forest(Forest("elm", "hetzner")))
+    before = there.files()
+    assert before
 
-    assert device.check("registry")[1][0]["says"] == f"{store.url} can be read: the forests are elm"
-    assert (store.read().text, store.read().version) == (before.text, before.version)
+    assert device.check("registry")[1][0]["says"] == f"{there.store.url} can be read: the forests are elm"
+    assert there.files() == before
 
 
 @pytest.mark.parametrize("kind", ["s3", APACHE])  # WsgiDAV lets everybody in
 def test_a_wrong_password_of_the_registry_is_told(
     device: Device, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    _, device.registry = shared(kind, request, tmp_path)
-    device.registry["password"] = "not this one"
+    device.registry = {**shared(kind, request, tmp_path).settings, "password": "not this one"}
 
     code, says = device.failed("registry")
 
