@@ -215,6 +215,14 @@ def test_a_broken_private_half_is_told(device: Device, text: str) -> None:
     assert (code, "cannot be loaded" in says) == (2, True)
 
 
+def test_a_private_half_that_others_may_read_is_refused_as_ssh_does(device: Device) -> None:
+    (device.folder / "key").chmod(0o644)
+
+    code, says = device.failed("ssh")
+
+    assert (code, says.endswith(f"chmod 600 {device.folder / 'key'}")) == (2, True)
+
+
 def test_a_passphrase_needs_an_agent_that_knows_the_key(device: Device, agent: None) -> None:
     key = keygen(device.folder / "locked", "correct horse")
     device.machine["ssh"] = {"key_path": str(key)}

@@ -92,8 +92,10 @@ def _public_half(private: Path) -> str:
         raise MissingPartError(
             f"{private} has a passphrase, and the agent does not know it: ssh-add {private}"
         )
-    reason = " ".join(done.stderr.split()[-12:])
-    raise InvalidInputError(f"{private} cannot be loaded: {reason or 'ssh-keygen does not say why'}.")
+    if "permissions" in done.stderr:
+        raise InvalidInputError(f"{private} may be read by others, so SSH refuses it: chmod 600 {private}")
+    reason = (done.stderr.strip().splitlines() or ["ssh-keygen does not say why"])[-1]
+    raise InvalidInputError(f"{private} cannot be loaded: {reason}.")
 
 
 def fingerprint(line: str) -> str:
