@@ -138,11 +138,11 @@ def _said(error: jsonschema.ValidationError) -> str:
 
 
 _lock = threading.Lock()
-_right: set[tuple[str, str]] = set()
+_right: set[tuple[str, int]] = set()
 
 
 def _reference(validator: Any, reference: str, instance: Any, _: Any) -> Iterator[jsonschema.ValidationError]:
-    known = (reference, json.dumps(instance))
+    known = (reference, hash(json.dumps(instance)))
     if known in _right:
         return
     named = spec()["components"]["schemas"][reference.rpartition("/")[2]]
