@@ -97,48 +97,60 @@ def unlocked(call: Call) -> ServerState:
 
 
 def create(call: Call) -> Reply:
+    """Everything asked for is looked at before anything is made."""
     world, body = call.world, call.body
     server = _ordered(call)
     group = _group(call)
     chosen = [find_by_id(world.firewalls, each["firewall"], "firewall") for each in body.get("firewalls", [])]
     joined = [find_by_id(world.networks, each, "network") for each in body.get("networks", [])]
+    if len(chosen) > firewalls.MOST_PER_SERVER:
+        raise invalid(f"a server has at most {firewalls.MOST_PER_SERVER} firewalls", "firewalls")
     if any(not each.subnets for each in joined):
         raise refused("no_subnet_available", "network has no subnet")
-    public = body.get("public_net", {})
-    kinds = [each for each in ("ipv4", "ipv6") if public.get(f"enable_{each}", True)]
-    _check_limits(world, sum(1 for each in kinds if not public.get(each)))
-    reserved = {each: _reserved(call, server, each, public[each]) for each in kinds if public.get(each)}
+    addresses = _addresses(call, server)
     if refusal := world.faults.placement(server.server_type, server.location, server.name):
         raise refusal
 
     server.hypervisor = _hypervisor(world, group)
     world.servers[server.id] = server
-    for kind in kinds:
-        address = reserved.get(kind) or primary_ips.add(world, kind, server.location, auto_delete=True)
+    for kind, reserved in addresses.items():
+        address = reserved or primary_ips.add(world, kind, server.location, auto_delete=True)
         primary_ips.assign_to(address, server)
     if group:
         group.servers.append(server.id)
         server.placement_group = group.id
     world.bill("server", server.id, server.name, catalogue.SERVER_TYPES[server.server_type].price)
     starts = body.get("start_after_create", True) is not False
-    created = partial(_set_status, server, "starting" if starts else "off")
-    off = partial(_set_status, server, "off")
-    own = ("server", server.id)
-    action = world.act("create_server", world.latency.create, own, effect=created, failed=off)
-    next_actions: list[ActionState] = []
-    if starts:
-        run = partial(_running, world, server)
-        start = world.act("start_server", world.latency.start, own, effect=run, failed=off, after=action)
-        next_actions.append(start)
-    next_actions += [firewalls.apply(world, each, server, action) for each in chosen]
-    next_actions += [networks.attach(world, each, server, after=action) for each in joined]
-    firewalls.follow_labels(world)
+    action, *next_actions = _begun(world, server, starts, chosen, joined)
     return 201, {
         "server": view(world, server),
         "action": action_view(world, action),
         "next_actions": [action_view(world, each) for each in next_actions],
         "root_password": server.root_password,
     }
+
+
+def _begun(
+    world: World,
+    server: ServerState,
+    starts: bool,
+    chosen: list[FirewallState],
+    joined: list[NetworkState],
+) -> list[ActionState]:
+    """Begin to create a server, and after that to start, protect and attach it: each may fail on its own."""
+    own, off = ("server", server.id), partial(_set_status, server, "off")
+    created = partial(_set_status, server, "starting" if starts else "off")
+    create = world.act("create_server", world.latency.create, own, effect=created, failed=off)
+    actions = [create]
+    if starts:
+        run = partial(_running, world, server)
+        actions.append(
+            world.act("start_server", world.latency.start, own, effect=run, failed=off, after=create)
+        )
+    actions += [firewalls.apply(world, each, server, create) for each in chosen]
+    actions += [networks.attach(world, each, server, after=create) for each in joined]
+    firewalls.follow_labels(world)
+    return actions
 
 
 def _ordered(call: Call) -> ServerState:
@@ -218,11 +230,15 @@ def _group(call: Call) -> PlacementGroupState | None:
     return group
 
 
-def _check_limits(world: World, addresses: int) -> None:
+def _addresses(call: Call, server: ServerState) -> dict[str, PrimaryIPState | None]:
+    """The addresses a server is to have: those it was given, None for new ones; 403 beyond the limits."""
+    world, public = call.world, call.body.get("public_net", {})
+    kinds = [each for each in ("ipv4", "ipv6") if public.get(f"enable_{each}", True)]
     if len(world.servers) >= world.limits.servers:
         limits = {"limits": [{"name": "project_limit"}]}
         raise ApiError(403, "resource_limit_exceeded", "server limit exceeded", limits)
-    primary_ips.check_limit(world, addresses)
+    primary_ips.check_limit(world, sum(1 for each in kinds if not public.get(each)))
+    return {each: _reserved(call, server, each, public[each]) if public.get(each) else None for each in kinds}
 
 
 def _reserved(call: Call, server: ServerState, kind: str, number: int) -> PrimaryIPState:
