@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from blocks import open_cloud, open_registry
 from morpheus import site
 from morpheus.cloud import Cloud, Server
-from morpheus.errors import ForestBusyError, MorpheusError
+from morpheus.errors import ForestBusyError, MorpheusError, RefusedError
 from morpheus.forest import Status
 from morpheus.machine import StoreState
 from morpheus.names import name_from
@@ -37,7 +37,8 @@ def undo(cloud: Cloud, hold: Hold, run: str) -> None:
     removed = {node.name for node in made_by(forest, run) if node.name not in servers}
     for name in removed:  # its creation may have begun
         hold.check()
-        cloud.delete_server(hold.registry_id, name)
+        with contextlib.suppress(RefusedError):  # another one's: ours was never made
+            cloud.delete_server(hold.registry_id, name)
     for node in forest.nodes:
         server = servers.get(node.name)
         if server is None or server.run != run or node.status != Status.PROVISIONING:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from prefect import task
 
 from morpheus.cloud import Cloud, Order, Server
+from morpheus.errors import RefusedError
 from morpheus.plan import Sight
 from morpheus.registry.lease import Hold
 from morpheus.watch import look
@@ -31,9 +32,19 @@ def ensure_server(order: Order, cloud: Cloud, hold: Hold) -> Server:
 
 @task(task_run_name="delete-{name}", **RETRYING)
 def delete_server(name: str, cloud: Cloud, hold: Hold) -> None:
-    """Return when the server *name* of ours is gone."""
+    """Return when the server *name* of ours is gone; another one's of that name stays.
+
+    Raises:
+        RefusedError: the forest had a server of that name, and it is another one's now.
+    """
     hold.check()
-    cloud.delete_server(hold.registry_id, name)
+    try:
+        cloud.delete_server(hold.registry_id, name)
+    except RefusedError as error:
+        if any(node.name == name and node.ip for node in hold.forest.nodes):
+            raise
+        log.warning("%s", error)
+        return
     log.info("%s: gone", name)
 
 

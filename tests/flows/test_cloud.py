@@ -1,0 +1,481 @@
+"""Forests on the simulated project: settings, blocks, flows and provider as they are, nothing in between."""
+
+import contextvars
+import json
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hcloud
+import pytest
+import yaml
+from hcloud.images import Image
+from hcloud.server_types import ServerType
+from prefect import get_client
+from pydantic import SecretStr
+
+from blocks import HetznerBlock
+from flows.grow_check import grow_check
+from flows.plant import Planted, plant
+from flows.teardown import teardown
+from morpheus import settings as config
+from morpheus import site
+from morpheus.cli.looking import examine, the_forest
+from morpheus.cloud import Order
+from morpheus.cloud.hetzner import api, servers
+from morpheus.errors import (
+    CloudBusyError,
+    CloudError,
+    ForestNotFoundError,
+    InvalidInputError,
+    MorpheusError,
+    RefusedError,
+)
+from morpheus.forest import Forest, Status
+from tasks.servers import ensure_server
+from tests.hetzner.project import public_key, simulated
+from tests.servers.s3 import KEY_ID, S3, SECRET
+from tests.simulator import Simulator
+
+
+@dataclass
+class Home:
+    """A user with a machine of their own: settings and a data folder."""
+
+    folder: Path
+    simulator: Simulator
+    patch: pytest.MonkeyPatch
+
+    def settle(self, *, registry: dict[str, str] | None = None, **more: Any) -> "Home":
+        """Write morpheus.yaml, *more* beside what leads to the project, and be at home."""
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "key.pub").write_text(public_key())
+        url = f"{self.simulator.url}/v1"
+        given = {"token": self.simulator.token, "api_url": url, "boxes_url": url, "ipv6_target": "::1"}
+        hetzner = given | more.pop("hetzner", {})
+        machine = {"provider": "hetzner", "hetzner": hetzner, "ssh": {"key_path": str(self.folder / "key")}}
+        text = {"machine": machine, "registry": registry or {"type": "local"}, **more}
+        (self.folder / "morpheus.yaml").write_text(yaml.safe_dump(text))
+        return self.enter()
+
+    def enter(self) -> "Home":
+        """Be this user from now on."""
+        self.patch.setenv("MORPHEUS_CONFIG", str(self.folder / "morpheus.yaml"))
+        self.patch.setenv("MORPHEUS_DATA_DIR", str(self.folder / "data"))
+        return self
+
+    @property
+    def forests(self) -> dict[str, Forest]:
+        return {each.forest.name: each.forest for each in site.everything(config.load())}
+
+    @property
+    def registry_id(self) -> str:
+        return site.require_shared(config.load()).read().registry_id or ""
+
+    @property
+    def text(self) -> str:
+        """The registry as it is stored."""
+        return site.open_store(config.load().registry).read().text or ""
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    monkeypatch.setattr(servers, "LOOK_EVERY", 0.05)
+    with simulated() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def house(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Home]:
+    """Makes the homes of as many users as a test needs."""
+    return lambda name: Home(tmp_path / name, simulator, monkeypatch)
+
+
+@pytest.fixture
+def home(house: Callable[[str], Home]) -> Home:
+    return house("home").settle()
+
+
+def client(simulator: Simulator) -> hcloud.Client:
+    """The Cloud Console, or somebody else in the project."""
+    return hcloud.Client(simulator.token, api_endpoint=f"{simulator.url}/v1")
+
+
+def protect(simulator: Simulator, name: str, *, wanted: bool = True) -> None:
+    server = client(simulator).servers.get_by_name(name)
+    assert server
+    server.change_protection(delete=wanted, rebuild=wanted)
+
+
+def nothing_is_left(simulator: Simulator) -> None:
+    assert simulator.billable() == []
+    assert simulator.servers == {}
+    assert simulator.firewalls == {}
+    assert simulator.placement_groups == {}
+
+
+# Planting
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_forest_stands_behind_its_firewall_and_is_recorded_with_its_price(
+    home: Home, simulator: Simulator, nodes: int
+) -> None:
+    planted = plant("oak", nodes=nodes)
+
+    forest = home.forests["oak"]
+    assert planted.forest.staying == forest.staying
+    assert (forest.status, forest.provider, forest.location) == (Status.ACTIVE, "hetzner", "fsn1")
+    assert forest.lease is None
+    names = [f"oak-node-{k}" for k in range(1, nodes + 1)]
+    assert [node.name for node in forest.staying] == names == sorted(simulator.servers)
+    for node in forest.staying:
+        server = simulator.servers[node.name]
+        assert node.status == Status.ACTIVE
+        assert node.ip == str(server.ipv6).replace("/64", "1")
+        assert node.metadata["server_id"] == str(server.id)
+        assert node.price.monthly > 0
+        assert {*server.firewalls.values()} == {"applied"}
+    (firewall,) = simulator.firewalls.values()
+    (routes,) = [rule for rule in firewall.rules if rule.get("port") == "6222"]
+    assert sorted(routes["source_ips"]) == sorted(f"{node.ip}/128" for node in forest.staying)
+    assert sorted(simulator.billable()) == [f"server {name}" for name in names]
+
+
+def test_planting_again_creates_nothing(home: Home, simulator: Simulator) -> None:
+    first = plant("oak", nodes=3)
+    made = simulator.requests["POST /servers"]
+
+    second = plant("oak")
+
+    assert second.forest.staying == first.forest.staying
+    assert simulator.requests["POST /servers"] == made == 3
+    assert len(simulator.firewalls) == len(simulator.placement_groups) == 1
+
+
+def test_planting_again_replaces_a_server_that_was_lost(home: Home, simulator: Simulator) -> None:
+    plant("oak", nodes=3)
+    lost = client(simulator).servers.get_by_name("oak-node-2")
+    assert lost
+    lost.delete()
+
+    plant("oak")
+
+    forest = home.forests["oak"]
+    assert forest.status == Status.ACTIVE
+    assert [node.name for node in forest.staying] == sorted(simulator.servers)
+    (firewall,) = simulator.firewalls.values()
+    (routes,) = [rule for rule in firewall.rules if rule.get("port") == "6222"]
+    assert sorted(routes["source_ips"]) == sorted(f"{node.ip}/128" for node in forest.staying)
+
+
+def test_a_stored_block_is_a_cloud(house: Callable[[str], Home], simulator: Simulator) -> None:
+    """The token is the block's alone."""
+    house("home").settle(hetzner={"token": ""})
+    HetznerBlock(token=SecretStr(simulator.token), locations=["nbg1"]).save("theirs", overwrite=True)
+
+    plant("oak", nodes=1, cloud="hetzner-cloud/theirs")
+    assert {each.location for each in simulator.servers.values()} == {"nbg1"}
+    with pytest.raises(InvalidInputError, match="HETZNER_API_TOKEN"):
+        grow_check()
+    assert grow_check(cloud="hetzner-cloud/theirs") == {"oak": True}
+    teardown("oak", cloud="hetzner-cloud/theirs")
+
+    nothing_is_left(simulator)
+
+
+def test_a_plant_that_finds_no_room_leaves_nothing(home: Home, simulator: Simulator) -> None:
+    simulator.faults.unavailable()
+
+    with pytest.raises(CloudError, match="found no place"):
+        plant("oak", nodes=3)
+
+    nothing_is_left(simulator)
+    assert home.forests == {}
+
+
+def test_a_plant_that_finds_a_name_taken_leaves_nothing_of_its_own(home: Home, simulator: Simulator) -> None:
+    there = client(simulator).servers
+    there.create("oak-node-2", ServerType(name="cx23"), Image(name="debian-13"))
+
+    with pytest.raises(RefusedError, match="choose another name"):
+        plant("oak", nodes=3)
+
+    assert list(simulator.servers) == ["oak-node-2"]
+    assert not (simulator.firewalls or simulator.placement_groups or home.forests)
+
+
+def test_a_forest_whose_names_are_taken_can_be_torn_down(home: Home, simulator: Simulator) -> None:
+    there = client(simulator).servers
+    there.create("oak-node-2", ServerType(name="cx23"), Image(name="debian-13"))
+    with pytest.raises(RefusedError, match="choose another name"):
+        plant("oak", nodes=3, keep=True)
+    assert sorted(simulator.servers) == ["oak-node-1", "oak-node-2", "oak-node-3"]
+
+    teardown("oak")
+
+    assert list(simulator.servers) == ["oak-node-2"]
+    assert not (simulator.firewalls or simulator.placement_groups or home.forests)
+
+
+def test_a_recorded_server_that_is_not_ours_any_more_is_not_forgotten(
+    home: Home, simulator: Simulator
+) -> None:
+    """As when a registry was put back from another one's backup: the machine may still be the forest's."""
+    plant("oak", nodes=1)
+    server = client(simulator).servers.get_by_name("oak-node-1")
+    assert server
+    server.update(labels={**(server.labels or {}), "registry-id": "another"})
+
+    with pytest.raises(RefusedError, match="not of this registry"):
+        teardown("oak")
+
+    assert list(home.forests) == ["oak"]
+    assert list(simulator.servers) == ["oak-node-1"]
+
+
+# Tearing down
+
+
+def test_teardown_leaves_nothing(home: Home, simulator: Simulator) -> None:
+    plant("oak", nodes=3)
+
+    assert teardown("oak") == ("oak-node-1", "oak-node-2", "oak-node-3")
+
+    nothing_is_left(simulator)
+    assert home.forests == {}
+    assert site.access_folder().find("oak") is None
+
+
+def test_a_protected_server_keeps_the_forest_recorded(home: Home, simulator: Simulator) -> None:
+    plant("oak", nodes=3)
+    protect(simulator, "oak-node-2")
+
+    with pytest.raises(CloudError, match=r"oak-node-2 is protected.*run this again"):
+        teardown("oak")
+
+    assert simulator.billable() == ["server oak-node-2"]
+    assert home.forests["oak"].status == Status.DELETING
+    assert home.forests["oak"].lease is None
+    protect(simulator, "oak-node-2", wanted=False)
+    teardown("oak")
+    nothing_is_left(simulator)
+    assert home.forests == {}
+
+
+def test_servers_that_no_record_knows_go_as_well(home: Home, simulator: Simulator) -> None:
+    plant("oak", nodes=1)
+    order = Order("oak-node-7", "oak", home.registry_id, "another-run")
+    site.configured_cloud(config.load()).ensure_server(order)
+
+    assert teardown("oak") == ("oak-node-1", "oak-node-7")
+
+    nothing_is_left(simulator)
+
+
+def test_servers_of_a_forest_that_no_record_knows_go_as_well(home: Home, simulator: Simulator) -> None:
+    plant("elm", nodes=1)
+    order = Order("oak-node-1", "oak", home.registry_id, "another-run")
+    site.configured_cloud(config.load()).ensure_server(order)
+
+    assert teardown("oak") == ("oak-node-1",)
+
+    assert list(simulator.servers) == ["elm-node-1"]
+    assert list(home.forests) == ["elm"]
+    with pytest.raises(ForestNotFoundError, match=r"no forest oak\. The forests are: elm"):
+        teardown("oak")
+
+
+# Looking
+
+
+def test_forests_are_measured_by_their_machines(home: Home, simulator: Simulator) -> None:
+    plant("oak", nodes=3)
+    assert grow_check() == {"oak": True}
+
+    server = client(simulator).servers.get_by_name("oak-node-2")
+    assert server
+    server.power_off()
+
+    assert grow_check("oak") == {"oak": False}
+    health = examine(the_forest("oak"))
+    assert [node.state for node in health.nodes] == ["running", "off", "running"]
+
+
+# Several users
+
+
+def test_two_registries_share_a_project_without_touching_each_other(
+    house: Callable[[str], Home], simulator: Simulator
+) -> None:
+    ours, theirs = house("ours"), house("theirs")
+    ours.settle()
+    plant("oak", nodes=3)
+    theirs.settle()
+    plant("elm", nodes=1)
+    plant("yew", nodes=1)
+    assert ours.enter().registry_id != theirs.enter().registry_id
+
+    assert sorted(theirs.forests) == ["elm", "yew"]
+    with pytest.raises(RefusedError, match="choose another name"):
+        plant("oak", nodes=3)
+    for foreign in ("oak", "ash"):
+        with pytest.raises(ForestNotFoundError):
+            teardown(foreign)
+    teardown("elm")
+    assert sorted(simulator.servers) == ["oak-node-1", "oak-node-2", "oak-node-3", "yew-node-1"]
+
+    ours.enter()
+    assert list(ours.forests) == ["oak"]
+    assert grow_check() == {"oak": True}
+    teardown("oak")
+    assert list(simulator.servers) == ["yew-node-1"]
+    assert len(simulator.firewalls) == len(simulator.placement_groups) == 1
+
+    theirs.enter()
+    teardown("yew")
+    nothing_is_left(simulator)
+
+
+def shared(s3: S3, path: str) -> dict[str, str]:
+    return {"type": "s3", "url": s3.url(path), "username": KEY_ID, "password": SECRET}
+
+
+def test_a_second_device_lists_looks_and_tears_down(
+    house: Callable[[str], Home], simulator: Simulator, s3: S3
+) -> None:
+    registry = shared(s3, "second-device/registry.json")
+    first = house("first").settle(registry=registry)
+    plant("oak", nodes=3)
+    recorded = first.forests["oak"]
+
+    second = house("second").settle(registry=registry)
+    assert not (second.folder / "data").exists()
+    assert second.forests["oak"] == recorded
+    assert examine(the_forest(None)).formation.formed
+    plant("oak")
+    assert len(simulator.servers) == 3
+    teardown("oak")
+
+    nothing_is_left(simulator)
+    assert first.enter().forests == {}
+
+
+# Money
+
+
+def at_once(*calls: Callable[[], Planted]) -> list[Planted | MorpheusError]:
+    def outcome(call: Callable[[], Planted]) -> Planted | MorpheusError:
+        try:
+            return call()
+        except MorpheusError as error:
+            return error
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(contextvars.copy_context().run, outcome, call) for call in calls]
+        return [future.result() for future in futures]
+
+
+def monthly(home: Home, nodes: int) -> float:
+    """What so many nodes cost a month."""
+    return float(site.configured_cloud(config.load()).price().monthly) * nodes
+
+
+def test_two_plants_at_once_do_not_pass_the_budget_together(
+    house: Callable[[str], Home], simulator: Simulator
+) -> None:
+    home = house("home").settle()
+    most = monthly(home, 4)
+    home.settle(budget={"max_monthly_eur": most})
+    simulator.faults.slow("GET /server_types", 1.0)  # both know their price before either reserves
+
+    outcomes = at_once(lambda: plant("oak", nodes=3), lambda: plant("elm", nodes=3))
+
+    (refused,) = [each for each in outcomes if isinstance(each, RefusedError)]
+    (planted,) = [each for each in outcomes if isinstance(each, Planted)]
+    assert "budget.max_monthly_eur" in str(refused)
+    assert list(home.forests) == [planted.forest.name]
+    assert len(simulator.servers) == 3
+    assert len(simulator.firewalls) == 1
+
+
+def test_the_budget_is_for_all_forests_and_healing_is_never_refused(
+    house: Callable[[str], Home], simulator: Simulator
+) -> None:
+    home = house("home").settle()
+    plant("oak", nodes=3)
+    home.settle(budget={"max_monthly_eur": monthly(home, 2)})
+
+    with pytest.raises(RefusedError, match=r"budget\.max_monthly_eur is .* Nothing was created"):
+        plant("elm", nodes=1)
+    plant("oak")
+
+    assert len(simulator.servers) == 3
+    assert list(home.forests) == ["oak"]
+
+
+# Secrets
+
+
+def chain(error: BaseException | None) -> Iterator[str]:
+    """What *error* says, and all that it came from."""
+    while error:
+        yield f"{error} {error!r}"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def kept_by_prefect() -> str:
+    """Every run, its states with their messages, and every artifact."""
+    with get_client(sync_client=True) as there:
+        kinds = ("flow_runs", "task_runs", "artifacts", "block_documents")
+        answers = [there.request("POST", f"/{kind}/filter", json={}).json() for kind in kinds]  # type: ignore[arg-type]
+    assert all(answers)
+    return json.dumps(answers, ensure_ascii=False)
+
+
+def test_no_secret_is_told_anywhere(
+    house: Callable[[str], Home],
+    simulator: Simulator,
+    s3: S3,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for logger in ("", "prefect", "prefect.flow_runs", "prefect.task_runs"):
+        caplog.set_level(logging.DEBUG, logger)
+    monkeypatch.setattr(api, "RETRIES", 0)
+    monkeypatch.setattr(ensure_server, "retry_delay_seconds", 0)
+    simulator.faults.token_in_message()
+    registry = shared(s3, "secrets/registry.json")
+    wrong_token, wrong_secret = "w" * 64, "wrong-secret-of-the-registry"
+    told: list[str] = []
+
+    home = house("home").settle(registry=registry)
+    simulator.faults.status("POST /servers", 429)
+    HetznerBlock(token=SecretStr(simulator.token)).save("quiet", overwrite=True)
+    plant("oak", nodes=1, cloud="hetzner-cloud/quiet")
+    grow_check()
+    simulator.faults.status("POST /servers", 429, times=None)
+    with pytest.raises(CloudBusyError) as busy:
+        plant("elm", nodes=1)
+    simulator.faults.clear()
+    told += [home.text, *chain(busy.value)]
+    for wrong in (
+        {"registry": registry, "hetzner": {"token": wrong_token}},
+        {"registry": registry | {"password": wrong_secret}},
+    ):
+        home.settle(**wrong)
+        with pytest.raises(MorpheusError) as failed:
+            plant("elm", nodes=1)
+        told += chain(failed.value)
+    home.settle(registry=registry)
+    teardown("oak")
+
+    told += [home.text, caplog.text, kept_by_prefect()]
+    everything = "\n".join(told)
+    assert "token '***' reached" in everything  # the API did tell it
+    for secret in (simulator.token, SECRET, wrong_token, wrong_secret):
+        assert secret not in everything
+        assert json.dumps(secret)[1:-1] not in everything
