@@ -205,7 +205,8 @@ def test_a_plant_that_finds_a_name_taken_leaves_nothing_of_its_own(home: Home, s
         plant("oak", nodes=3)
 
     assert list(simulator.servers) == ["oak-node-2"]
-    assert not (simulator.firewalls or simulator.placement_groups or home.forests)
+    assert not simulator.firewalls
+    assert not home.forests
 
 
 def test_a_forest_whose_names_are_taken_can_be_torn_down(home: Home, simulator: Simulator) -> None:
@@ -218,7 +219,8 @@ def test_a_forest_whose_names_are_taken_can_be_torn_down(home: Home, simulator: 
     teardown("oak")
 
     assert list(simulator.servers) == ["oak-node-2"]
-    assert not (simulator.firewalls or simulator.placement_groups or home.forests)
+    assert not simulator.firewalls
+    assert not home.forests
 
 
 def test_a_recorded_server_that_is_not_ours_any_more_is_not_forgotten(

@@ -237,6 +237,40 @@ def test_a_server_without_its_firewall_gets_it(cloud: HetznerCloud, simulator: S
     assert simulator.servers["oak-node-1"].firewalls
 
 
+@pytest.mark.parametrize("command", ["start_server", "apply_firewall"])
+def test_an_action_that_fails_again_is_asked_for_again_by_the_task(
+    cloud: HetznerCloud, simulator: Simulator, command: str
+) -> None:
+    simulator.faults.action_error(command, times=3)
+
+    with pytest.raises(CloudBusyError, match=f"{command} failed"):
+        cloud.ensure_server(order(1))
+    repeat(cloud, order(1))
+
+    server = simulator.servers["oak-node-1"]
+    assert (server.status, [*server.firewalls.values()]) == ("running", ["applied"])
+    assert simulator.requests["POST /servers"] == 1
+
+
+def test_an_adopted_server_whose_firewall_failed_gets_it(cloud: HetznerCloud, simulator: Simulator) -> None:
+    """The answer was lost, so nobody saw that action fail; the API goes on to list the firewall."""
+    simulator.faults.lose_reply("POST /servers")
+    simulator.faults.action_error("apply_firewall")
+
+    repeat(cloud, order(1))
+
+    assert [*simulator.servers["oak-node-1"].firewalls.values()] == ["applied"]
+
+
+def test_rules_that_a_server_did_not_take_are_set_again(cloud: HetznerCloud, simulator: Simulator) -> None:
+    made = ensure(cloud, 2)
+    simulator.faults.action_error("apply_firewall")
+
+    cloud.admit(OURS, "oak", [each.ip for each in made])
+
+    assert simulator.requests["POST /firewalls/{id}/actions/set_rules"] == 2
+
+
 def test_a_server_that_could_not_be_made_is_removed_and_made_again(
     cloud: HetznerCloud, simulator: Simulator
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from hcloud.actions import BoundAction
 
 from morpheus.cloud.hetzner.api import Api
-from morpheus.errors import CloudError, TransientError
+from morpheus.errors import CloudBusyError, TransientError
 from morpheus.wait import wait_until
 
 log = logging.getLogger("morpheus.cloud")
@@ -19,8 +19,11 @@ SHARE = 0.08  # of the time already waited: a look later than the end by no more
 PAGE = 25  # actions in one request: the API has no other number for them
 
 
-class ActionFailedError(CloudError):
-    """What the API had begun came to a bad end. ``failed`` maps each command that failed to its code."""
+class ActionFailedError(CloudBusyError):
+    """What the API had begun came to a bad end; asked again it may come to a good one.
+
+    ``failed`` maps each command that failed to its code.
+    """
 
     def __init__(self, text: str, failed: Mapping[str, str]) -> None:
         super().__init__(text)

@@ -7,10 +7,10 @@ from ipaddress import ip_network
 from hcloud.firewalls import BoundFirewall
 from hcloud.firewalls.domain import Firewall, FirewallResource, FirewallRule
 from hcloud.placement_groups import BoundPlacementGroup
-from hcloud.servers.domain import Server
+from hcloud.servers.domain import PublicNetworkFirewall, Server
 
 from morpheus.cloud import MANAGED_BY
-from morpheus.cloud.hetzner.actions import Actions
+from morpheus.cloud.hetzner.actions import ActionFailedError, Actions
 from morpheus.cloud.hetzner.api import Api, AppliedError, MissingError, TakenError
 from morpheus.errors import CloudBusyError, CloudError, NotReadyError
 from morpheus.forest import Node
@@ -18,8 +18,10 @@ from morpheus.settings import FirewallSettings
 from morpheus.wait import wait_until
 
 CIDRS = 100  # in one rule
+RULES_TRIES = 3
 GROUP = 10  # servers that one placement group holds
 RULES_TIMEOUT, LEAVE_TIMEOUT = 60.0, 60.0  # seconds
+LOOK_EVERY = 1.0  # seconds, at a firewall that servers are leaving
 PORTS = {"ssh": 22, "nats": 4222, "leafnode": 7777, "monitoring": 8222}
 CLUSTER_PORT = 6222
 
@@ -85,9 +87,16 @@ class Surroundings:
         firewall, wanted = self.ensure_firewall(settings), rules(settings, addresses)
         if _texts(firewall.rules or []) == _texts(wanted):
             return
-        with self._api.call(f"set the rules of the firewall of {self._forest}"):
-            begun = firewall.set_rules(wanted)
-        self._actions.wait(begun, f"the firewall of {self._forest}", timeout=RULES_TIMEOUT)
+        for tries_left in range(RULES_TRIES, 0, -1):  # later the rules look right, also where they failed
+            with self._api.call(f"set the rules of the firewall of {self._forest}"):
+                begun = firewall.set_rules(wanted)
+            try:
+                self._actions.wait(begun, f"the firewall of {self._forest}", timeout=RULES_TIMEOUT)
+            except ActionFailedError:
+                if tries_left == 1:
+                    raise
+            else:
+                return
 
     def protect(self, firewall: BoundFirewall, server: Server) -> None:
         """Apply *firewall* to *server*, which runs without it, though the API may believe otherwise."""
@@ -148,7 +157,7 @@ class Surroundings:
 
         what = f"the firewall {firewall.name} to be free"
         try:
-            wait_until(what, tried, lambda fault: not fault, str, timeout=LEAVE_TIMEOUT, interval=1.0)
+            wait_until(what, tried, lambda fault: not fault, str, timeout=LEAVE_TIMEOUT, interval=LOOK_EVERY)
         except NotReadyError as error:
             raise CloudError(f"{error} Run morpheus teardown {self._forest} again later.") from error
 
@@ -162,6 +171,7 @@ def _texts(several: Sequence[FirewallRule]) -> list[tuple[object, ...]]:
 
 
 def applied(server: Server, firewall: Firewall) -> bool:
-    """Whether *server* is behind *firewall*."""
+    """Whether *server* is behind *firewall*; one whose application failed stays pending."""
     there = (server.public_net.firewalls or []) if server.public_net else []
-    return any(each.firewall.id == firewall.id for each in there)
+    done = PublicNetworkFirewall.STATUS_APPLIED
+    return any((each.firewall.id, each.status) == (firewall.id, done) for each in there)
