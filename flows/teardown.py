@@ -60,9 +60,10 @@ def open_home(settings: config.Settings, name: str, cloud: str, registry: str) -
     if local.find(name) or site.local_cloud().list_servers(local_id, name):
         return site.local_cloud(), local
     found = site.find(settings, name)
-    if found is None and registry == "settings" and not site.unrecorded(settings, name):
+    stored = None if cloud == "settings" else open_cloud(cloud)
+    if found is None and registry == "settings" and not site.unrecorded(settings, name, stored):
         raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
-    where = open_cloud(cloud)
+    where = stored or open_cloud(cloud)
     return where, found.registry if found else open_registry(registry, where.provider)
 
 

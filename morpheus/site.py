@@ -129,15 +129,19 @@ def cloud_of(settings: Settings, forest: Forest) -> Cloud:
     return local_cloud() if forest.provider == "local" else configured_cloud(settings)
 
 
-def unrecorded(settings: Settings, name: str) -> Sequence[Server]:
-    """Servers of ours that bear the forest's *name* and that no registry records."""
+def unrecorded(settings: Settings, name: str, cloud: Cloud | None = None) -> Sequence[Server]:
+    """Servers of ours, on *cloud* or that of the settings, that bear the forest's *name* unrecorded."""
     if found := local_cloud().list_servers(local_registry().read().registry_id or "", name):
         return found
     shared = shared_registry(settings)
-    if shared is None or settings.machine.provider == "local" or not settings.machine.hetzner.token:
+    registry_id = shared.read().registry_id if shared else None
+    if registry_id is None:
         return ()
-    registry_id = shared.read().registry_id
-    return configured_cloud(settings).list_servers(registry_id, name) if registry_id else ()
+    if cloud is None:
+        if settings.machine.provider == "local" or not settings.machine.hetzner.token:
+            return ()
+        cloud = configured_cloud(settings)
+    return cloud.list_servers(registry_id, name)
 
 
 def check_unique(settings: Settings, name: str, home: Registry) -> None:

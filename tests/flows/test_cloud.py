@@ -19,7 +19,7 @@ from hcloud.server_types import ServerType
 from prefect import get_client
 from pydantic import SecretStr
 
-from blocks import HetznerBlock
+from blocks import HetznerBlock, open_cloud
 from flows.grow_check import grow_check
 from flows.plant import Planted, plant
 from flows.teardown import teardown
@@ -178,7 +178,7 @@ def test_planting_again_replaces_a_server_that_was_lost(home: Home, simulator: S
 
 def test_a_stored_block_is_a_cloud(house: Callable[[str], Home], simulator: Simulator) -> None:
     """The token is the block's alone."""
-    house("home").settle(hetzner={"token": ""})
+    home = house("home").settle(hetzner={"token": ""})
     HetznerBlock(token=SecretStr(simulator.token), locations=["nbg1"]).save("theirs", overwrite=True)
 
     plant("oak", nodes=1, cloud="hetzner-cloud/theirs")
@@ -187,7 +187,11 @@ def test_a_stored_block_is_a_cloud(house: Callable[[str], Home], simulator: Simu
         grow_check()
     assert grow_check(cloud="hetzner-cloud/theirs") == {"oak": True}
     teardown("oak", cloud="hetzner-cloud/theirs")
+    nothing_is_left(simulator)
 
+    lost = Order("oak-node-1", "oak", home.registry_id, "another-run")
+    open_cloud("hetzner-cloud/theirs").ensure_server(lost)
+    assert teardown("oak", cloud="hetzner-cloud/theirs") == ("oak-node-1",)
     nothing_is_left(simulator)
 
 
