@@ -123,6 +123,8 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
         wanted = replace(wanted, price=where.price())
     site.check_unique(settings, wanted.name, known)
     programs = Programs.found(settings) if where.runs_programs else None
+    if programs is None:
+        log.warning("only the machines are made: putting NATS on servers of Hetzner is not built in yet")
 
     def reserved(document: Document, now: datetime) -> Document:
         forest = reserve(document.forests.get(wanted.name), wanted, now)

@@ -113,7 +113,8 @@ def list_forests(*, output: OutputOption = Output.TEXT) -> None:
     current = settings.load()
     urls = [registry.url for registry in site.registries(current)]
     found, faults = site.what_is_known(current)
-    show.forests(found, urls, faults, json=output is Output.JSON)
+    if found or not faults:
+        show.forests(found, urls, faults, json=output is Output.JSON)
     for fault in faults:  # the list is not whole, so the command has failed
         raise fault
 

@@ -126,8 +126,6 @@ def forests(
     if not any(each.forest.price.monthly for each in found):
         rows = [row[:-1] for row in rows]
     nothing = f"No forests yet. Plant one on this machine: {_me()} plant local"
-    if faults:
-        nothing = "No forests are known here, and not every registry could be read:"
     total = sum((each.forest.price for each in found), Price())
     _print(
         *(_table(*rows) if found else [nothing]),

@@ -100,7 +100,7 @@ BAD_INPUT = [
     (["plant", "local", "small", "--nodes", "3"], 2, "small means 1"),
     (["plant", "local", "--nodes", "many"], 2, "--nodes"),
     (["plant", "local", "large", "--name", "oak"], 5, "morpheus grow oak"),
-    (["plant", "cloud"], 8, "not built in yet"),
+    (["plant", "cloud"], 2, "There is no API token"),
     (["status", "yew"], 3, "The forests are: oak."),
     (["teardown", "yew", "--yes"], 3, "The forests are: oak."),
     (["status", "Yew!"], 2, "cannot name a forest"),

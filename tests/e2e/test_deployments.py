@@ -154,7 +154,7 @@ def test_plant_cloud_without_any_parameter_says_what_is_missing(early: Mapping[s
     state = ended(api, early["plant/cloud"])
 
     assert state["type"] == "FAILED"
-    assert "The provider hetzner is not built in yet, so nothing was created." in state["message"]
+    assert "There is no API token: set HETZNER_API_TOKEN" in state["message"]
 
 
 def test_without_any_parameter_teardown_asks_for_a_name_and_grow_check_looks(

@@ -110,15 +110,15 @@ def faults_of(folder: Path, seeds: range, rate: float, count: int, scale: float)
     return {seed: fault for seed, fault in found.items() if fault}
 
 
-@pytest.mark.parametrize("rate", [0.03, 0.1, 0.25, 0.5])
-@pytest.mark.parametrize(("count", "runs"), [(1, 16), (5, 8), (12, 4)])
+@pytest.mark.parametrize("rate", [0.05, 0.25])
+@pytest.mark.parametrize(("count", "runs"), [(1, 12), (5, 6), (12, 3)])
 def test_a_plant_ends_complete_or_without_a_trace(tmp_path: Path, count: int, runs: int, rate: float) -> None:
     assert faults_of(tmp_path, range(runs), rate, count, scale=0.01) == {}
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scale", [0, 0.003, 0.03])
-@pytest.mark.parametrize("rate", [0.03, 0.1, 0.25, 0.5])
-@pytest.mark.parametrize(("count", "runs"), [(1, 40), (5, 20), (12, 10)])
+@pytest.mark.parametrize("scale", [0, 0.03])
+@pytest.mark.parametrize("rate", [0.03, 0.1, 0.5])
+@pytest.mark.parametrize(("count", "runs"), [(1, 40), (5, 20), (12, 8)])
 def test_many_plants_end_so(tmp_path: Path, count: int, runs: int, rate: float, scale: float) -> None:
     assert faults_of(tmp_path, range(100, 100 + runs), rate, count, scale) == {}
