@@ -16,6 +16,7 @@ from morpheus.errors import InvalidInputError, MissingPartError
 from morpheus.settings import SshSettings
 
 USUAL = ("id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub")  # in ~/.ssh
+OTHERS = 0o077  # the permissions of everybody but the owner
 AGENT_TIMEOUT = 5.0  # seconds
 
 
@@ -72,30 +73,23 @@ def check_key(settings: SshSettings) -> str:
 
 def _public_half(private: Path) -> str:
     """The public half of the key in the file *private*, which has no passphrase."""
-    command = ["ssh-keygen", "-y", "-P", "", "-f", str(private)]
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  # only a check needs it
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # only a check needs it
+
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=AGENT_TIMEOUT,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise MissingPartError(
-            f"ssh-keygen cannot be run ({type(error).__name__}): install OpenSSH."
-        ) from error
-    if done.returncode == 0:
-        return done.stdout
-    if "passphrase" in done.stderr:
+        if private.stat().st_mode & OTHERS:
+            raise InvalidInputError(
+                f"{private} may be read by others, so SSH refuses it: chmod 600 {private}"
+            )
+        key = serialization.load_ssh_private_key(private.read_bytes(), password=None)
+    except TypeError as error:
         raise MissingPartError(
             f"{private} has a passphrase, and the agent does not know it: ssh-add {private}"
-        )
-    if "permissions" in done.stderr:
-        raise InvalidInputError(f"{private} may be read by others, so SSH refuses it: chmod 600 {private}")
-    reason = (done.stderr.strip().splitlines() or ["ssh-keygen does not say why"])[-1]
-    raise InvalidInputError(f"{private} cannot be loaded: {reason}.")
+        ) from error
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidInputError(f"{private} cannot be loaded: {' '.join(str(error).split())}.") from error
+    form = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return key.public_key().public_bytes(*form).decode()
 
 
 def fingerprint(line: str) -> str:
