@@ -253,6 +253,7 @@ def test_two_lost_machines_of_three_are_refused_and_the_survivor_is_not_touched(
     server.resume()
 
 
+@pytest.mark.long
 def test_killed_servers_come_back_under_their_names_with_their_data(here: Here) -> None:
     forest = plant("oak", nodes=3, cloud="local").forest
     publish(forest, {"orders": 3, "lone": 1})

@@ -70,6 +70,7 @@ def test_planting_again_replaces_a_node_that_lost_its_store(land: Hilly) -> None
     assert not land.hills.folder("oak-node-2").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pattern", ["create oak-node-2", "put oak-node-1 *", "start oak-node-3 *"])
 def test_an_interrupted_plant_is_completed(land: Hilly, pattern: str) -> None:
     with land.effects.failing(pattern, BROKEN), pytest.raises(MachineError):

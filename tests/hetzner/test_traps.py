@@ -376,7 +376,10 @@ def test_a_busy_api_is_asked_again(cloud: HetznerCloud, simulator: Simulator, st
     assert simulator.billable() == ["server oak-node-1"]
 
 
-def test_the_projects_limit_of_requests_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_projects_limit_of_requests_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "LONGEST_PAUSE", 0.5)
     caplog.set_level(logging.INFO, "morpheus.cloud")
     with simulated(limits=Limits(requests_per_hour=12, refill=20)) as simulator:
         cloud = provider(simulator, tmp_path)
@@ -534,6 +537,7 @@ def test_only_ssh_is_open_until_nodes_are_admitted(cloud: HetznerCloud, simulato
 # What it takes
 
 
+@pytest.mark.long
 def test_planting_five_nodes_takes_few_requests(tmp_path: Path) -> None:
     with simulated(latency=Latency()) as simulator:
         cloud = provider(simulator, tmp_path)

@@ -304,8 +304,9 @@ def test_a_moved_registry_is_put_back_by_force_alone(
 
 
 def test_what_was_written_at_the_new_place_is_never_set_back(
-    registry: Registry, store: LocalStore, target: MemoryStore
+    registry: Registry, store: LocalStore, target: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(leases, "FRESH", 0.1)
     care.migrate(place(store), target.place)
     Registry(target).update(lambda document, _: document.with_forest(planted("yew")))
     before = target.read()

@@ -1,6 +1,6 @@
 """A program that changes a registry again and again, and notes in a log of its own what was acknowledged.
 
-REGISTRY is a path, or s3: and the URL of a document of the server of these tests.
+REGISTRY is a path, or s3: or dav: and the URL of a document of a server of these tests.
 
 Usage: python -m tests.morpheus.writer REGISTRY LOG FIRST COUNT
 """
@@ -21,6 +21,10 @@ def opened(where: str) -> Store:
         from tests.servers.s3 import KEY_ID, SECRET  # noqa: PLC0415
 
         return S3Store(url, KEY_ID, SECRET)
+    if kind == "dav":
+        from morpheus.registry.webdav import WebDavStore  # noqa: PLC0415
+
+        return WebDavStore(url, None, None)
     return LocalStore(Path(where))
 
 

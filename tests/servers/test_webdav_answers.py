@@ -40,6 +40,7 @@ def always(method: str, fault: Fault) -> object:
     return lambda request: fault if request.method == method else None
 
 
+@pytest.mark.servers  # it takes long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("status", [*BUSY, 404, 409, 412])
 def test_what_may_pass_is_tried_again(store: Store, proxy: Proxy, method: str, status: int) -> None:
@@ -50,6 +51,7 @@ def test_what_may_pass_is_tried_again(store: Store, proxy: Proxy, method: str, s
     assert recorded(Registry(store)) == [1, 2]
 
 
+@pytest.mark.servers  # it takes long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("status", STOP)
 def test_what_a_person_must_mend_stops_with_a_sentence(
@@ -70,6 +72,7 @@ def test_what_a_person_must_mend_stops_with_a_sentence(
     assert recorded(Registry(store)) == [1]
 
 
+@pytest.mark.servers  # it takes long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("point", Point)
 def test_a_connection_that_ends_is_tried_again(store: Store, proxy: Proxy, method: str, point: Point) -> None:
