@@ -168,8 +168,8 @@ class WebDavStore:
         """
         place = f"{PROBING}/{fresh_name()}"
         self._dav.make_collections("")
-        self._dav.make_collections(place)
         try:
+            self._dav.make_collections(place)
             abilities = probe(self._dav, place)
             if not self._recorded():
                 self._record(abilities, place)

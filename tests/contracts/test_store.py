@@ -86,7 +86,7 @@ def test_of_two_writers_that_expect_the_same_exactly_one_wins(store: Store) -> N
 
 
 def test_of_many_first_writers_exactly_one_wins(store: Store) -> None:
-    barrier = threading.Barrier(8, timeout=30)
+    barrier = threading.Barrier(10, timeout=30)
 
     def write(k: int) -> int | None:
         barrier.wait()
@@ -96,8 +96,8 @@ def test_of_many_first_writers_exactly_one_wins(store: Store) -> None:
             return None
         return k
 
-    with ThreadPoolExecutor(8) as pool:
-        winners = [k for k in pool.map(write, range(8)) if k is not None]
+    with ThreadPoolExecutor(10) as pool:
+        winners = [k for k in pool.map(write, range(10)) if k is not None]
 
     assert [f"writer {k}" for k in winners] == [store.read().text]
 
