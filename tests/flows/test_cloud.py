@@ -44,6 +44,8 @@ from tests.hetzner.project import public_key, simulated
 from tests.servers.s3 import KEY_ID, S3, SECRET
 from tests.simulator import Simulator
 
+pytestmark = pytest.mark.long
+
 
 @dataclass
 class Home:
@@ -160,7 +162,6 @@ def test_planting_again_creates_nothing(home: Home, simulator: Simulator) -> Non
     assert len(simulator.firewalls) == len(simulator.placement_groups) == 1
 
 
-@pytest.mark.long
 def test_planting_again_replaces_a_server_that_was_lost(home: Home, simulator: Simulator) -> None:
     plant("oak", nodes=3)
     lost = client(simulator).servers.get_by_name("oak-node-2")
@@ -177,7 +178,6 @@ def test_planting_again_replaces_a_server_that_was_lost(home: Home, simulator: S
     assert sorted(routes["source_ips"]) == sorted(f"{node.ip}/128" for node in forest.staying)
 
 
-@pytest.mark.long
 def test_a_stored_block_is_a_cloud(house: Callable[[str], Home], simulator: Simulator) -> None:
     """The token is the block's alone."""
     home = house("home").settle(hetzner={"token": ""})
@@ -207,7 +207,6 @@ def test_a_plant_that_finds_no_room_leaves_nothing(home: Home, simulator: Simula
     assert home.forests == {}
 
 
-@pytest.mark.long
 def test_a_plant_that_finds_a_name_taken_leaves_nothing_of_its_own(home: Home, simulator: Simulator) -> None:
     there = client(simulator).servers
     there.create("oak-node-2", ServerType(name="cx23"), Image(name="debian-13"))
@@ -220,7 +219,6 @@ def test_a_plant_that_finds_a_name_taken_leaves_nothing_of_its_own(home: Home, s
     assert not home.forests
 
 
-@pytest.mark.long
 def test_a_forest_whose_names_are_taken_can_be_torn_down(home: Home, simulator: Simulator) -> None:
     there = client(simulator).servers
     there.create("oak-node-2", ServerType(name="cx23"), Image(name="debian-13"))
@@ -235,7 +233,6 @@ def test_a_forest_whose_names_are_taken_can_be_torn_down(home: Home, simulator: 
     assert not home.forests
 
 
-@pytest.mark.long
 def test_a_recorded_server_that_is_not_ours_any_more_is_not_forgotten(
     home: Home, simulator: Simulator
 ) -> None:
@@ -281,7 +278,6 @@ def test_a_protected_server_keeps_the_forest_recorded(home: Home, simulator: Sim
     assert home.forests == {}
 
 
-@pytest.mark.long
 def test_servers_that_no_record_knows_go_as_well(home: Home, simulator: Simulator) -> None:
     plant("oak", nodes=1)
     order = Order("oak-node-7", "oak", home.registry_id, "another-run")
@@ -292,7 +288,6 @@ def test_servers_that_no_record_knows_go_as_well(home: Home, simulator: Simulato
     nothing_is_left(simulator)
 
 
-@pytest.mark.long
 def test_servers_of_a_forest_that_no_record_knows_go_as_well(home: Home, simulator: Simulator) -> None:
     plant("elm", nodes=1)
     order = Order("oak-node-1", "oak", home.registry_id, "another-run")
@@ -309,7 +304,6 @@ def test_servers_of_a_forest_that_no_record_knows_go_as_well(home: Home, simulat
 # Looking
 
 
-@pytest.mark.long
 def test_forests_are_measured_by_their_machines(home: Home, simulator: Simulator) -> None:
     plant("oak", nodes=3)
     assert grow_check() == {"oak": True}
@@ -326,7 +320,6 @@ def test_forests_are_measured_by_their_machines(home: Home, simulator: Simulator
 # Several users
 
 
-@pytest.mark.long
 def test_two_registries_share_a_project_without_touching_each_other(
     house: Callable[[str], Home], simulator: Simulator
 ) -> None:
@@ -363,7 +356,6 @@ def shared(s3: S3, path: str) -> dict[str, str]:
     return {"type": "s3", "url": s3.url(path), "username": KEY_ID, "password": SECRET}
 
 
-@pytest.mark.long
 def test_a_second_device_lists_looks_and_tears_down(
     house: Callable[[str], Home], simulator: Simulator, s3: S3
 ) -> None:
@@ -418,7 +410,6 @@ class Meeting(MemoryStore):
         return super().write(text, expected, backup=backup, over=over)
 
 
-@pytest.mark.long
 def test_two_plants_at_once_do_not_pass_the_budget_together(
     house: Callable[[str], Home], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -437,7 +428,6 @@ def test_two_plants_at_once_do_not_pass_the_budget_together(
     assert len(simulator.firewalls) == 1
 
 
-@pytest.mark.long
 def test_the_budget_is_for_all_forests_and_healing_is_never_refused(
     house: Callable[[str], Home], simulator: Simulator
 ) -> None:
