@@ -1,0 +1,34 @@
+"""What commands print: tables and sentences for people, JSON for scripts (docs/output.md)."""
+
+from morpheus.cli.show.forests import ask_for_name, connection, forests, planted, steps, torn_down
+from morpheus.cli.show.health import health, health_screen, watched
+from morpheus.cli.show.kept import backups, moved, replaced, report
+from morpheus.cli.show.settings import answers, changed, places, server, setting, settings, stopped, versions
+from morpheus.cli.show.text import document, printable, sentence
+
+__all__ = [
+    "answers",
+    "ask_for_name",
+    "backups",
+    "changed",
+    "connection",
+    "document",
+    "forests",
+    "health",
+    "health_screen",
+    "moved",
+    "places",
+    "planted",
+    "printable",
+    "replaced",
+    "report",
+    "sentence",
+    "server",
+    "setting",
+    "settings",
+    "steps",
+    "stopped",
+    "torn_down",
+    "versions",
+    "watched",
+]

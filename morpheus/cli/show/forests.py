@@ -1,0 +1,151 @@
+"""Forests as the registry has them, and what runs did to them."""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from morpheus.cli.show.text import UNKNOWN, as_json, cost, me, moment, money, say, table
+from morpheus.errors import InvalidInputError
+from morpheus.forest import Forest, Node, Price
+
+if TYPE_CHECKING:
+    from flows.plant import Planted
+    from morpheus.plan import Step
+    from morpheus.site import Found
+
+
+def node_fields(node: Node) -> dict[str, Any]:
+    ports = node.ports
+    return {
+        "name": node.name,
+        "status": node.status,
+        "ip": node.ip,
+        "ports": {"client": ports.client, "cluster": ports.cluster, "monitor": ports.monitor},
+    }
+
+
+def forest_fields(forest: Forest) -> dict[str, Any]:
+    lease = forest.lease
+    return {
+        "name": forest.name,
+        "provider": forest.provider,
+        "location": forest.location or None,
+        "size": forest.size,
+        "status": forest.status,
+        "created_at": moment(forest.created_at),
+        "registry": forest.registry_url or None,
+        "held_by": f"{lease.holder}, {lease.operation}" if lease else None,
+        "price": money(forest.price),
+        "nodes": [node_fields(node) for node in forest.nodes],
+    }
+
+
+def forests(
+    found: Sequence["Found"], registries: Sequence[str], faults: Sequence[Exception] = (), *, json: bool
+) -> None:
+    """Every forest, the registries that were asked, and the *faults* of those that could not be read."""
+    if json:
+        known = [forest_fields(each.forest) for each in found]
+        as_json({"forests": known, "registries": list(registries), "faults": list(map(str, faults))})
+        return
+    rows: list[tuple[str, ...]] = [
+        ("FOREST", "PROVIDER", "SIZE", "NODES", "STATUS", "CREATED (UTC)", "EUR/MONTH")
+    ]
+    for each in found:
+        forest = each.forest
+        created = f"{forest.created_at:%Y-%m-%d %H:%M}" if forest.created_at else ""
+        price = f"{forest.price.monthly:.2f}" if forest.price.monthly else ""
+        nodes = str(len(forest.nodes))
+        words = (forest.name, forest.provider, forest.size, nodes, forest.status, created, price)
+        rows.append(tuple(word or UNKNOWN for word in words))
+    if not any(each.forest.price.monthly for each in found):
+        rows = [row[:-1] for row in rows]
+    nothing = f"No forests yet. Plant one on this machine: {me()} plant local"
+    total = sum((each.forest.price for each in found), Price())
+    say(
+        *(table(*rows) if found else [nothing]),
+        *cost(total, "All together cost"),
+        *(f"Registry: {url}" for url in registries),
+    )
+
+
+def steps(forest: Forest, steps: Sequence["Step"], *, json: bool) -> None:
+    """What a run would do."""
+    if json:
+        todo = [{"verb": step.verb.value, "subject": step.subject} for step in steps]
+        price = money(forest.price)
+        as_json({"forest": forest.name, "nodes": len(forest.staying), "steps": todo, "price": price})
+        return
+    say(
+        f"Planting {forest.name} with {len(forest.staying)} node(s) would:",
+        *(f"  {each}" for each in steps),
+        *cost(forest.price, "It would cost at most"),
+    )
+
+
+def planted(result: "Planted", *, json: bool) -> None:
+    """A forest that is ready, and what to do with it."""
+    forest = result.forest
+    if json:
+        lost = list(result.lost_streams)
+        as_json({**forest_fields(forest), "seconds": round(result.seconds, 2), "lost_streams": lost})
+        return
+    headings = ("NODE", "IP", "PORTS", "STATUS")
+    rows = ((node.label, node.ip or UNKNOWN, ports(node), node.status) for node in forest.staying)
+    lost_lines = [
+        f"Lost before this run, with its only copy: the stream {name}" for name in result.lost_streams
+    ]
+    say(
+        f"🌲 {forest.name} stands: {len(forest.staying)} node(s), ready after {result.seconds:.1f} s.",
+        *table(headings, *rows),
+        *lost_lines,
+        *cost(forest.price),
+        f"Registry:      {forest.registry_url}",
+        f"Look closer:   {me()} status {forest.name}",
+        f"Use it:        {me()} connect {forest.name}",
+        f"Take it down:  {me()} teardown {forest.name}",
+    )
+
+
+def connection(context: str, path: Path, environment: Mapping[str, str], *, json: bool) -> None:
+    """How to reach a forest: the environment on stdout, ready for eval; the rest beside it."""
+    if json:
+        as_json({"context": context, "file": str(path), "environment": dict(environment)})
+        return
+    for key, value in environment.items():
+        say(f"export {key}={shlex.quote(value)}")
+    what = "server list" if "NATS_NKEY" in environment else "stream ls"
+    print(f"# The nats command knows it too: nats --context {context} {what}", file=sys.stderr)
+
+
+def ask_for_name(name: str, nodes: int) -> None:
+    """Have the name typed before something is lost for good.
+
+    Raises:
+        InvalidInputError: it was not typed, or nobody is there to type.
+    """
+    if not sys.stdin.isatty():
+        raise InvalidInputError(f"Nobody is here to confirm it: morpheus teardown {name} --yes")
+    try:
+        typed = input(f"This removes {name} with its {nodes} node(s) and all their data. Type its name: ")
+    except EOFError:
+        typed = ""
+    if typed.strip() != name:
+        raise InvalidInputError(f"That was not {name}: nothing was changed.")
+
+
+def torn_down(name: str, machines: Sequence[str], *, json: bool) -> None:
+    if json:
+        as_json({"name": name, "removed": list(machines)})
+        return
+    say(f"{name} is gone, with {len(machines)} node(s) and their data.")
+
+
+def ports(node: Node) -> str:
+    return f"{node.ports.client} {node.ports.cluster} {node.ports.monitor}"
+
+
+def where(forest: Forest) -> str:
+    return "local" if forest.provider == "local" else "cloud"
