@@ -16,12 +16,13 @@ def replace_file(
 ) -> None:
     """Make *path* hold *content*, durably; readers see the old file or the new one.
 
+    Its folder has to be there: one that was removed meanwhile does not come back with half its files.
+
     *before* is called when nothing but the rename is left to do.
 
     Raises:
         OSError: it could not be written; *path* is as it was, and nothing is left beside it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=NEW, dir=path.parent)
     new = Path(name)
     try:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr
 
 from morpheus import settings as config
 from morpheus.errors import InvalidInputError, MachineError
-from morpheus.files import replace_file
+from morpheus.files import make_folder, replace_file
 from morpheus.settings import Settings
 
 NOTHING = {"", "null", "~"}
@@ -106,6 +106,7 @@ def change(words: Sequence[str], environment: Mapping[str, str] = os.environ) ->
         settings = config.understood(new, stand_ins | dict(environment), str(path))
     except InvalidInputError as error:
         raise InvalidInputError(f"Nothing was changed: {error}") from error
+    make_folder(path.parent)
     try:
         replace_file(path.resolve(), new.encode())
     except OSError as error:

@@ -13,7 +13,7 @@ import morpheus
 from morpheus import settings as config
 from morpheus import site
 from morpheus.errors import ForestNotFoundError, InvalidInputError, MachineError, MissingPartError
-from morpheus.files import replace_file
+from morpheus.files import make_folder, replace_file
 from morpheus.forest import check_name
 from morpheus.nats.config import client_url
 from morpheus.site import Found
@@ -70,6 +70,7 @@ def connect(found: Found, *, system: bool) -> tuple[str, Path, dict[str, str]]:
     description = f"{forest.name}, {'system' if system else 'application'} account{BY_US}"
     context = {"description": description, "url": urls, "nkey": seed}
     path = _context(name)
+    make_folder(path.parent)
     try:
         replace_file(path, json.dumps(context, indent=2).encode())
     except OSError as error:

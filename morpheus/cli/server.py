@@ -116,6 +116,7 @@ def down(*, force: bool) -> bool:
 def _secret(path: Path, fresh: str) -> None:
     """Keep *fresh* in *path*, for this user's eyes only, unless something stands there."""
     if not path.exists():
+        make_folder(path.parent)
         try:
             replace_file(path, fresh.encode())
         except OSError as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from morpheus.errors import InvalidInputError, MachineError, MissingPartError
-from morpheus.files import replace_file
+from morpheus.files import make_folder, replace_file
 from morpheus.settings import IntegrationSettings
 
 log = logging.getLogger("morpheus.binaries")
@@ -174,6 +174,7 @@ def _get(address: str) -> bytes:
 def _keep(path: Path, content: bytes) -> Path:
     """Put a program into the cache, whole or not at all."""
     try:
+        make_folder(path.parent)
         replace_file(path, content, mode=0o755)
     except OSError as error:
         raise MachineError(f"Cannot keep {path}: {error.strerror or error}.") from error

@@ -55,6 +55,8 @@ class LocalMachine:
         with _translated(f"write {path}"):
             if self.read(path) == content and file.stat().st_mode & 0o777 == mode:
                 return False
+            for folder in reversed(file.relative_to(self._folder).parents[:-1]):
+                (self._folder / folder).mkdir(mode=0o700, exist_ok=True)  # never the machine's own with it
             replace_file(file, content, mode=mode)
         return True
 

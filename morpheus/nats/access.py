@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from morpheus.errors import MachineError
-from morpheus.files import replace_file
+from morpheus.files import make_folder, replace_file
 from morpheus.forest import check_name
 
 
@@ -68,6 +68,7 @@ class AccessFolder:
         if known:
             return known
         access = generate()
+        make_folder(self._folder(forest))
         try:
             replace_file(self.seed_file(forest, system=False), access.app_seed.encode())
             replace_file(self.seed_file(forest, system=True), access.system_seed.encode())

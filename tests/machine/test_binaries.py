@@ -188,7 +188,7 @@ def test_what_is_no_version_is_refused(cache: Path, shelf: Shelf, version: str) 
 def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path, release: Shelf) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    with pytest.raises(MachineError, match="Cannot keep"):
+    with pytest.raises(MachineError, match="Cannot make the folder"):
         binaries.nats_server(OTHER, tmp_path / "file" / "cache", release.address)
 
 

@@ -1,8 +1,10 @@
 """A machine that is a folder: what its programs say when they fail, and that it waits until they listen."""
 
 import contextlib
+import itertools
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,3 +143,31 @@ def test_nothing_is_written_where_the_machine_is_gone(folder: Path, machine: Loc
         machine.put(machine.layout.config, b"late")
 
     assert not folder.exists()
+
+
+def test_a_machine_removed_while_something_is_written_stays_removed(tmp_path: Path) -> None:
+    """Who stood still between the look at the folder and the writing must not bring half of it back."""
+    brought_back = []
+    (tmp_path / "removed").mkdir()
+    for round_ in range(200):
+        folder = tmp_path / f"elm-node-{round_ + 1}"
+        folder.mkdir()
+        machine = LocalMachine(folder.name, folder)
+        gone = threading.Event()
+
+        def write(machine: LocalMachine = machine, gone: threading.Event = gone) -> None:
+            with contextlib.suppress(MachineError):
+                for count in itertools.count():
+                    machine.put(machine.layout.marker, str(count).encode())
+                    if gone.is_set():
+                        return
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        folder.rename(tmp_path / "removed" / folder.name)
+        gone.set()
+        writer.join(10)
+        if folder.exists():
+            brought_back.append(folder.name)
+
+    assert brought_back == []

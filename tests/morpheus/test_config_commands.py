@@ -110,7 +110,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
 
     done = config("set", "dns.ttl", "60")
 
-    assert (done.exit_code, "Cannot write" in done.stderr) == (1, True)
+    assert (done.exit_code, "Cannot make the folder" in done.stderr) == (1, True)
 
 
 # Looking

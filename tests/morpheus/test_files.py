@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from morpheus.files import clear_unfinished, replace_file
+from morpheus.files import clear_unfinished, make_folder, replace_file
 
 
 def names(folder: Path) -> list[str]:
@@ -15,11 +15,19 @@ def names(folder: Path) -> list[str]:
 def test_a_file_and_its_folders_are_made_for_this_user_only(tmp_path: Path) -> None:
     path = tmp_path / "data" / "file"
 
+    make_folder(path.parent)
     replace_file(path, b"one")
 
     assert path.read_bytes() == b"one"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_is_gone_does_not_come_back_with_a_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        replace_file(tmp_path / "gone" / "file", b"one")
+
+    assert not (tmp_path / "gone").exists()
 
 
 def test_the_mode_is_the_one_asked_for(tmp_path: Path) -> None:
