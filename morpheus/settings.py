@@ -69,6 +69,10 @@ class HetznerSettings(_Part):
         "2a01:4ff:ff00::add:1",
         description="Address to which a route must lead from here before IPv6-only nodes are made.",
     )
+    ipv4_target: str = Field(
+        "185.12.64.1",
+        description="The same where nodes have IPv4 as well and no route leads to IPv6 addresses.",
+    )
     create_timeout: float = Field(600.0, gt=0, description="Seconds until a new server must run.")
 
     @property

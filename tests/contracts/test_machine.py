@@ -27,7 +27,7 @@ MACHINES: dict[str, Callable[[Path], Machine]] = {
     "fake": lambda _: FakeMachine("oak-node-1"),
 }
 
-SLEEPER = Program("sleeper", (sys.executable, "-c", "import time; time.sleep(600)"))
+SLEEPER = Program("sleeper", (sys.executable, "-c", "import signal; signal.pause()"))
 
 
 @pytest.fixture(params=MACHINES)

@@ -31,6 +31,7 @@ from tests.servers.webdav import PASSWORD, USER
 from tests.simulator import Simulator
 
 APACHE = pytest.param("apache", marks=pytest.mark.servers)
+NOWHERE = "2001:db8::1%nowhere"  # an interface that does not exist
 SECRETS = ("HETZNER_API_TOKEN", "HCLOUD_TOKEN", "STORAGEBOX_PASSWORD")
 
 
@@ -159,7 +160,7 @@ def test_for_nodes_of_this_machine_nothing_of_the_cloud_is_needed(device: Device
 
 
 def test_without_a_way_to_ipv6_addresses_the_way_out_is_told(device: Device) -> None:
-    device.hetzner["ipv6_target"] = "2001:db8::1%nowhere"
+    device.hetzner["ipv6_target"] = NOWHERE
 
     code, says = device.failed("network")
 
@@ -167,13 +168,19 @@ def test_without_a_way_to_ipv6_addresses_the_way_out_is_told(device: Device) -> 
 
 
 def test_ipv4_alone_suffices_where_nodes_have_it(device: Device) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        if probe.connect_ex(("185.12.64.1", 53)):
-            pytest.skip("this machine has no way out at all")
-    device.hetzner["ipv6_target"] = "2001:db8::1%nowhere"
+    device.hetzner |= {"ipv6_target": NOWHERE, "ipv4_target": "127.0.0.1"}
     device.machine["ipv4"] = {"enabled": True}
 
     assert device.check("network")[0] == 0
+
+
+def test_no_way_out_at_all_is_said(device: Device) -> None:
+    device.hetzner |= {"ipv6_target": NOWHERE, "ipv4_target": "255.255.255.255"}
+    device.machine["ipv4"] = {"enabled": True}
+
+    code, says = device.failed("network")
+
+    assert (code, "connect it to a network" in says) == (8, True)
 
 
 # The SSH key

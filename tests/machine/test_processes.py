@@ -169,7 +169,7 @@ def test_stopping_ends_what_is_started_while_it_stops(folder: Path) -> None:
 
 
 def test_stopping_kills_what_does_not_listen(folder: Path) -> None:
-    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w'); time.sleep(600)"
+    deaf = "import signal; signal.signal(15, signal.SIG_IGN); open('ready', 'w'); signal.pause()"
     processes.start(folder, python(deaf))
     wait_for((folder / "ready").exists)
 
@@ -193,7 +193,7 @@ def test_a_stop_that_takes_long_says_what_it_waits_for(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "morpheus.wait")
-    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w'); time.sleep(600)"
+    deaf = "import signal; signal.signal(15, signal.SIG_IGN); open('ready', 'w'); signal.pause()"
     pid = processes.start(folder, python(deaf)).pid
     wait_for((folder / "ready").exists)
 

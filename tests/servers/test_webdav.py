@@ -641,8 +641,11 @@ def test_revisions_that_were_removed_by_hand_begin_anew(server: WebDav, registry
 def test_a_number_that_comes_back_is_read_anew(server: WebDav) -> None:
     old, new = (server.store(name="secrets/oak") for _ in range(2))
     version = old.write("old", None, backup=False)
+    written = int(time.time())
     shutil.rmtree(server.here / "morpheus/secrets/oak.versions")
-    time.sleep(1.1)  # the server's times are whole seconds
+    wait_until(  # the server's times are whole seconds
+        "the next second", time.time, lambda now: int(now) > written, str, timeout=5, interval=0.05
+    )
     new.write("new", None, backup=False)
 
     assert old.read().text == "new"

@@ -16,7 +16,6 @@ from morpheus.cloud.hetzner.servers import check_ipv6
 from morpheus.errors import MissingPartError
 from morpheus.settings import HetznerSettings, MachineSettings
 
-IPV4_TARGET = "185.12.64.1"  # a resolver of Hetzner's
 LAST_ID = 2**53 - 1  # the highest that the API may give
 
 
@@ -84,7 +83,7 @@ def network(settings: MachineSettings) -> str:
         return "a route leads to IPv6 addresses"
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((IPV4_TARGET, 53))
+            probe.connect((settings.hetzner.ipv4_target, 53))
     except OSError as error:
         raise MissingPartError(
             f"This machine has no way to addresses outside ({error.strerror}): connect it to a network."
