@@ -9,13 +9,9 @@ Nothing here depends on a lock, a clock or the end of a request. A lock only let
 """
 
 import contextlib
-import hashlib
 import json
 import logging
-import random
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -27,58 +23,16 @@ from morpheus.errors import (
     TransientError,
     UnwrittenError,
 )
-from morpheus.registry import KEPT_BACKUPS, RESTORE, Backup, Snapshot
+from morpheus.registry import RESTORE, Backup, Snapshot
 from morpheus.registry.dav import Dav, MissingCollectionError, fresh_name
+from morpheus.registry.revision import REMEMBERED, Revision, as_text, digest, in_steps
+from morpheus.registry.turns import Turns
 
 log = logging.getLogger("morpheus.registry")
 
 KEPT_REVISIONS = 20  # below the newest, for who is in the middle of reading one
-REMEMBERED = 500  # revisions that one names as its ancestors
-TURN_TIMEOUT = 10  # seconds after which a server ends the lock of one who died
-TURN_PATIENCE = 5.0  # seconds to wait for a turn, which is only a courtesy; ten writers take three
-LEAST_ROOM = 32 * 1024  # bytes of the published copy, so that it hardly ever grows
 STALE = 20  # revisions that the published copy may be behind before a person hears of it
 LISTING_TRIES = 20  # of a look at revisions that others prune meanwhile
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One state of the document. ``number`` 0 is what stood there before the first of ours.
-
-    ``past`` names this revision and those before it, newest last: each by an id of its own, a dash and the
-    digest of its text. ``kept`` holds the numbers of the replaced revisions that serve as backups, newest
-    last.
-    """
-
-    number: int
-    text: str | None
-    past: tuple[str, ...] = ()
-    kept: tuple[int, ...] = ()
-
-    def next(self, text: str, *, backup: bool) -> "Revision":
-        kept = (*self.kept, self.number) if backup and self.number else self.kept
-        past = (*self.past, f"{fresh_name()[:8]}-{_digest(text)}")
-        return Revision(self.number + 1, text, past[-REMEMBERED:], kept[-KEPT_BACKUPS:])
-
-    def encoded(self) -> bytes:
-        return json.dumps({"past": self.past, "kept": self.kept, "text": self.text}).encode()
-
-    def descends_from(self, other: "Revision") -> bool:
-        return other.past[-1] in self.past
-
-    def since(self, text: str | None) -> int:
-        """How many revisions ago *text* was the newest one; all that are remembered where none was."""
-        digest = "-" + _digest(text or "")
-        return next(
-            (k for k, each in enumerate(reversed(self.past)) if each.endswith(digest)), len(self.past)
-        )
-
-    def knows(self, text: str) -> bool:
-        """Whether *text* is this one, one before it, or what a cut upload left of this one; padded or not."""
-        if (self.text or "").startswith(text.rstrip()):
-            return True
-        digest = _digest(text)
-        return any(each.endswith(digest) for each in self.past)
 
 
 @dataclass(slots=True)
@@ -105,14 +59,13 @@ class Revisions:
     """
 
     def __init__(self, dav: Dav, name: str, *, published: bool, turns: bool, proven: bool) -> None:
-        self._dav, self._name, self._is_published, self._turns = dav, name, published, turns
-        self._proven = proven
+        self._dav, self._name, self._is_published, self._proven = dav, name, published, proven
+        # What is locked is the published copy, or a name beside what has none.
+        self._turns = Turns(dav, f"{name}.json" if published else f"{name}.turn", locks=turns)
         # Revisions never change, so the newest one is read once; beside it stands the time of its making.
         self._known: tuple[str, Revision] | None = None
         self._look: Look | None = None
         self._swept = self._warned = self._is_there = False
-        self._mine = threading.local()  # the lock that this thread holds
-        self._no_turn_until = 0.0
 
     @property
     def url(self) -> str:
@@ -161,20 +114,13 @@ class Revisions:
         look = self._looked()
         return look.published if self._is_foreign(look) else None
 
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Keep other writers waiting while the block runs, if the server can; no revision relies on it.
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other writers waiting, if the server can; no revision relies on it.
 
         What is locked is the published copy, so that no other program changes it between our look and our
         upload, either.
         """
-        # Some servers make an empty file when what they lock is not there.
-        safe = self._proven or self._is_there or not self._is_published
-        self._mine.token = self._locked() if self._turns and safe else None
-        try:
-            yield
-        finally:
-            self._unlocked()
+        return self._turns.taken(safe=self._proven or self._is_there or not self._is_published)
 
     # Looking
 
@@ -184,7 +130,7 @@ class Revisions:
         before: str | None = None
         for _ in range(LISTING_TRIES if self._is_published else 0):
             answer = self._dav.get(f"{self._name}.json")
-            look.published = _text(answer.body) if answer.found else None
+            look.published = as_text(answer.body) if answer.found else None
             look.etag, self._is_there = answer.etag, answer.found
             if look.newest.number == 0:
                 look.newest = Revision(0, look.published)
@@ -255,7 +201,7 @@ class Revisions:
         return not look.newest.knows(look.published)
 
     def _version(self, revision: Revision) -> str | None:
-        return None if revision.text is None else f"{revision.number}:{_digest(revision.text)}"
+        return None if revision.text is None else f"{revision.number}:{digest(revision.text)}"
 
     def _file(self, number: int) -> str:
         return f"{self._name}.versions/{number}/document.json"
@@ -328,39 +274,19 @@ class Revisions:
     def _publish(self, revision: Revision, look: Look) -> None:
         """Put the text where other programs read it; who comes next does it if it fails."""
         there, text = look.published, revision.text
-        if not self._is_published or text is None or (there is not None and _digest(there) == _digest(text)):
+        if not self._is_published or text is None or (there is not None and digest(there) == digest(text)):
             return
         try:
-            with self._publishing() as token:
-                for padded in _in_steps(there, text):
+            # Two uploads at once could leave a mixture, where the server writes in place.
+            with self._turns.alone() as token:
+                for padded in in_steps(there, text):
                     if not self._dav.put(f"{self._name}.json", padded, _condition(look, token)):
                         return
-                    look.published, look.etag = _text(padded), None
+                    look.published, look.etag = as_text(padded), None
         except (TransientError, ReloadError, RegistryBrokenError) as error:
             behind = revision.since(there)
             level = logging.WARNING if behind >= STALE else logging.INFO
             log.log(level, "%s is %d revisions behind ours: %s", self.url, behind, error)
-
-    @contextlib.contextmanager
-    def _publishing(self) -> Iterator[str | None]:
-        """While the block runs keep others out, where the server can; the lock's token, if any.
-
-        Two uploads at once could leave a mixture, where the server writes in place.
-        """
-        if not self._turns:
-            yield None
-            return
-        token = getattr(self._mine, "token", None)
-        if token:
-            yield token
-            return
-        token = self._mine.token = self._dav.lock(self._place, TURN_TIMEOUT)
-        try:
-            if token is None:
-                raise StoreBusyError("another program is writing to it")
-            yield token
-        finally:
-            self._unlocked()
 
     def _prune(self, newest: Revision, look: Look) -> None:
         """Remove what nobody reads any more, and what writers that died had prepared."""
@@ -383,38 +309,6 @@ class Revisions:
         with contextlib.suppress(TransientError, ReloadError, RegistryBrokenError):
             self._dav.delete(f"{path}/")
 
-    # Taking turns
-
-    @property
-    def _place(self) -> str:
-        """What is locked: the published copy, or a name beside what has none."""
-        return f"{self._name}.json" if self._is_published else f"{self._name}.turn"
-
-    def _locked(self) -> str | None:
-        """A token, or None where there is none to be had; who stands still with it is waited for once."""
-        if time.monotonic() < self._no_turn_until:
-            return None
-        deadline = time.monotonic() + TURN_PATIENCE
-        pause = 0.01
-        while time.monotonic() < deadline:
-            try:
-                token = self._dav.lock(self._place, TURN_TIMEOUT)
-            except (TransientError, RegistryBrokenError) as error:
-                log.debug("no turns at %s: %s", self.url, error)
-                return None
-            if token is not None:
-                return token
-            time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # spreads the waiting
-            pause = min(pause * 1.5, 0.1)
-        self._no_turn_until = time.monotonic() + TURN_TIMEOUT - TURN_PATIENCE  # until it ends by itself
-        return None
-
-    def _unlocked(self) -> None:
-        token, self._mine.token = getattr(self._mine, "token", None), None
-        if token:
-            with contextlib.suppress(TransientError, RegistryBrokenError):
-                self._dav.unlock(self._place, token)
-
 
 def _condition(look: Look, token: str | None) -> dict[str, str]:
     """The headers by which an upload replaces only the copy that was seen, as far as the server can tell."""
@@ -425,35 +319,6 @@ def _condition(look: Look, token: str | None) -> dict[str, str]:
     return {"If-Match": look.etag} if look.etag else {}
 
 
-def _in_steps(there: str | None, text: str) -> list[bytes]:
-    """The bytes to publish, one after the other, so that plain readers find one text or the other, whole.
-
-    Apache looks up a file's size, then opens the file: who asks while another takes its place gets the new
-    text with the old length. So the copy is padded with spaces, as JSON allows, never shrinks, and before it
-    grows, what is there gets the new length.
-    """
-    old, new = (_bytes(there or ""), _bytes(text))
-    room = max(len(old), LEAST_ROOM)
-    while room < len(new):
-        room *= 2
-    steps = [old.ljust(room)] if there is not None and len(old) < room else []
-    return [*steps, new.ljust(room)]
-
-
 def _hour(now: datetime) -> int:
     """The hour of the server's clock, by which what writers that died had prepared is known as old."""
     return int(now.timestamp() // 3600)
-
-
-def _text(body: bytes) -> str:
-    """What another program may have written, byte for byte."""
-    return body.decode(errors="surrogateescape")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")
-
-
-def _digest(text: str) -> str:
-    """By which a text is known, whether it was padded or not."""
-    return hashlib.sha256(_bytes(text.rstrip())).hexdigest()[:16]

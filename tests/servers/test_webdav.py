@@ -31,7 +31,7 @@ from morpheus.errors import (
     TransientError,
 )
 from morpheus.forest import Forest
-from morpheus.registry import Registry, care, locked, revisions
+from morpheus.registry import Registry, care, locked, turns
 from morpheus.registry.lease import Claim, Hold
 from morpheus.wait import wait_until
 from tests.servers.fixtures import SERVERS, own_folder
@@ -51,7 +51,7 @@ def server(request: pytest.FixtureRequest) -> WebDav:
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locked, "LOCK_TIMEOUT", LOCK_TIMEOUT)
-    monkeypatch.setattr(revisions, "TURN_PATIENCE", 0.2)
+    monkeypatch.setattr(turns, "TURN_PATIENCE", 0.2)
 
 
 @pytest.fixture
