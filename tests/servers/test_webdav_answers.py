@@ -5,8 +5,8 @@ import pytest
 from morpheus.errors import RegistryBrokenError, RegistryConflictError, TransientError
 from morpheus.registry import Registry, Store, dav
 from tests.servers.fixtures import own_folder
+from tests.servers.others import first_of, published, through
 from tests.servers.proxy import Cut, Fault, Point, Proxy, Request, Say
-from tests.servers.test_webdav import first_of, published, through
 from tests.servers.webdav import WebDav
 from tests.servers.writer import add, recorded
 
