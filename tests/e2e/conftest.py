@@ -171,6 +171,12 @@ def ended(process: "subprocess.Popen[str]", timeout: float = PATIENCE) -> Done:
     return Done(process.returncode, out, err)
 
 
+def begun(_: Home, plant: "subprocess.Popen[str]") -> None:
+    """Wait for the first line, which says that Prefect is about to start."""
+    assert plant.stderr is not None
+    assert any(line.startswith("Starting ") for line in iter(plant.stderr.readline, ""))
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])

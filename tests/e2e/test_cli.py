@@ -1,24 +1,17 @@
 """The command line as people and scripts see it: sentences, exit codes, JSON; what is left after a signal."""
 
-import contextlib
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-import httpx
-import psutil
 import pytest
 
-from morpheus.errors import NotReadyError
 from morpheus.machine import NATS, processes
 from morpheus.wait import wait_until
-from tests.e2e.conftest import NEVER_READY, Done, Home, Works, ended, free_port, started
+from tests.e2e.conftest import Done, Home, Works, ended, free_port, started
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -274,190 +267,3 @@ def test_reading_never_imports_prefect(grown: Home, command: list[str]) -> None:
     )
 
     assert done.returncode == (3 if "yew" in command else 0), done.stderr
-
-
-def begun(home: Home, plant: "subprocess.Popen[str]") -> None:
-    """Wait for the first line, which says that Prefect is about to start."""
-    assert plant.stderr is not None
-    assert any(line.startswith("Starting ") for line in iter(plant.stderr.readline, ""))
-
-
-def creating(home: Home, plant: "subprocess.Popen[str]") -> None:
-    """Wait for the first machine."""
-    wait_until(
-        "a machine", lambda: [*home.data.glob("forests/elm/*/*")], bool, str, timeout=60, interval=0.002
-    )
-
-
-def verifying(home: Home, plant: "subprocess.Popen[str]") -> None:
-    home.wait_until_verifying("elm", 3)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", [begun, creating, verifying])
-def test_a_signal_leaves_nothing_behind(
-    home: Home, number: signal.Signals, moment: Callable[[Home, "subprocess.Popen[str]"], None]
-) -> None:
-    home.settings(NEVER_READY)
-    plant = home.start("plant", "local", "medium", "--name", "elm")
-    moment(home, plant)
-    if moment is verifying and number == signal.SIGINT:
-        busy = home.morpheus("plant", "local", "--name", "elm")
-        assert (busy.code, "elm is held by" in busy.sentence) == (4, True)
-
-    plant.send_signal(number)
-    done = ended(plant, timeout=40)
-
-    assert done.code == 128 + number
-    assert done.sentence.startswith(
-        "morpheus: Interrupted." if number == signal.SIGINT else "morpheus: Terminated."
-    )
-    assert done.err.count("morpheus: ") == 1
-    assert home.left("elm") == []
-
-
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_while_the_first_is_obeyed_is_no_fault_of_morpheus(
-    home: Home, second: signal.Signals
-) -> None:
-    home.settings(NEVER_READY)
-    plant = home.start("plant", "local", "medium", "--name", "elm")
-    verifying(home, plant)
-
-    plant.send_signal(signal.SIGINT)
-    while plant.poll() is None:  # one for every moment of the cleaning up
-        plant.send_signal(second)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            plant.wait(timeout=0.15)
-    done = ended(plant)
-
-    assert done.code in {130, 143}, done.err
-    assert home.morpheus("teardown", "elm", "--yes").code in {0, 3}
-    assert home.left("elm") == []
-
-
-def test_a_machine_that_is_being_made_when_the_signal_comes_goes_too(home: Home) -> None:
-    """What is under way lands first, and only then is taken back."""
-    forests = home.data / "forests"
-    forests.mkdir()
-    with filelock.FileLock(forests / ".lock"):  # whoever makes a machine waits for it
-        plant = home.start("plant", "local", "medium", "--name", "elm")
-        lock, process = str(forests / ".lock"), psutil.Process(plant.pid)
-        wait_until(
-            "a try",
-            lambda: {each.path for each in process.open_files()},
-            lambda seen: lock in seen,
-            str,
-            timeout=60,
-            interval=0.001,
-        )
-        plant.send_signal(signal.SIGINT)
-        with pytest.raises(NotReadyError):
-            wait_until("an end", plant.poll, lambda code: code is not None, str, timeout=2)
-
-    done = ended(plant, timeout=40)
-    assert done.code == 130
-    assert home.left("elm") == []
-
-
-def test_a_killed_plant_is_completed_by_the_next_one(home: Home) -> None:
-    plant = home.start("plant", "local", "medium", "--name", "elm")
-    creating(home, plant)
-    plant.kill()
-    plant.communicate(timeout=10)
-    forest = home.forest("elm")
-    assert forest is not None  # recorded before anything was created
-    assert forest.status == "provisioning"
-    assert {folder.name for folder in home.running().values()} <= {node.name for node in forest.nodes}
-
-    done = home.morpheus("plant", "local", "--name", "elm", "--output", "json")
-
-    assert done.code == 0, done.err
-    assert [node["name"] for node in done.json["nodes"]] == [f"elm-node-{k}" for k in (1, 2, 3)]
-    assert len(home.running()) == 3
-
-
-def test_without_a_server_a_temporary_one_serves_and_ends_with_the_command(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    assert home.morpheus("plant", "local", "small", "--name", "elm").code == 0
-    assert home.morpheus("status").code == 0
-    home.raze()
-
-    plant = home.start("plant", "local", "small", "--name", "fir")
-    begun(home, plant)
-    wait_until("the temporary server", lambda: psutil.Process(plant.pid).children(), bool, str, timeout=30)
-    family = psutil.Process(plant.pid).children(recursive=True)
-    plant.send_signal(signal.SIGINT)
-    done = ended(plant, timeout=30)
-
-    assert done.code == 130
-    assert done.sentence.startswith("morpheus: Interrupted.")
-    assert home.left("fir") == []
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert alive == []
-
-
-@pytest.fixture
-def alone(tmp_path: Path) -> Iterator[Home]:
-    """A home without a server, in which no cluster gets ready."""
-    home = Home(tmp_path / "home")
-    home.settings(NEVER_READY)
-    yield home
-    home.raze()
-
-
-def temporary_server(plant: "subprocess.Popen[str]") -> psutil.Process:
-    children = psutil.Process(plant.pid).children()
-    (server,) = [each for each in children if "PREFECT_SERVER_API_AUTH_STRING" in each.environ()]
-    return server
-
-
-def asked(server: psutil.Process, auth: tuple[str, str] | None) -> int:
-    """The status of a question that only those who know the password may ask."""
-    (port,) = [each.laddr.port for each in server.net_connections("inet") if each.status == "LISTEN"]
-    return httpx.post(f"http://127.0.0.1:{port}/api/flows/filter", json={}, auth=auth, timeout=20).status_code
-
-
-def test_the_temporary_server_is_for_its_command_alone_and_dies_with_it(alone: Home) -> None:
-    plants = [alone.start("plant", "local", "small", "--name", name) for name in ("elm", "fir")]  # at once
-    for name in ("elm", "fir"):
-        alone.wait_until_verifying(name, 1)
-    servers = [temporary_server(plant) for plant in plants]
-    passwords = [server.environ()["PREFECT_SERVER_API_AUTH_STRING"] for server in servers]
-
-    elm, fir = [(user, secret) for user, _, secret in (each.partition(":") for each in passwords)]
-    assert [asked(servers[0], auth) for auth in (None, fir, elm)] == [401, 401, 200]
-
-    plants[0].kill()
-    plants[0].communicate(timeout=10)
-    _, alive = psutil.wait_procs(servers[:1], timeout=10)  # the node, which outlives it, holds it no longer
-    assert alive == []
-    assert len(alone.running("elm")) == 1
-    assert asked(servers[1], fir) == 200
-
-    os.killpg(plants[1].pid, signal.SIGINT)  # as a terminal does: to all that are in its group
-    done = ended(plants[1], timeout=40)
-    assert (done.code, alone.left("fir")) == (130, [])
-    assert not servers[1].is_running()
-
-
-def test_a_temporary_server_that_cannot_start_is_one_sentence_that_names_its_log(alone: Home) -> None:
-    database = alone.data / "prefect-temporary" / "prefect.db"
-    database.mkdir(parents=True)
-
-    done = alone.morpheus("plant", "local", "small", "--name", "elm")
-
-    log = database.with_name("server.out")
-    assert (done.code, str(log) in done.sentence) == (7, True)
-    assert "unable to open database file" in log.read_text()
-    assert alone.left("elm") == []
-
-
-def test_a_prefect_server_that_keeps_silent_is_not_waited_for(alone: Home) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        api = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
-        done = alone.morpheus("plant", "local", "small", "--name", "elm", PREFECT_API_URL=api)
-
-    assert (done.code, f"{api} does not answer" in done.sentence) == (7, True)
-    assert any(api in line for line in done.err.splitlines()[:-1])
-    assert alone.left("elm") == []

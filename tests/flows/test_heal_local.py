@@ -27,6 +27,8 @@ from morpheus.machine import NATS, WORKLOAD, processes
 from morpheus.nats.config import client_url
 from morpheus.wait import wait_until
 
+pytestmark = pytest.mark.long
+
 MESSAGES = 300
 TRIES = 1000  # each is a question over the loopback
 WORKLOAD_TEXT = """#!{python}
@@ -175,7 +177,6 @@ def copies(forest: Forest, stream: str) -> set[str]:
     return asyncio.run(ask())
 
 
-@pytest.mark.long
 def test_lost_streams_are_named_by_the_run_that_completes_an_interrupted_heal(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,7 +222,6 @@ def test_nodes_that_still_run_on_deleted_files_are_seen_and_not_stopped_while_th
     assert here.forest("oak").nodes == forest.nodes
 
 
-@pytest.mark.long
 def test_of_two_copies_each_is_enough(here: Here) -> None:
     forest = plant("oak", nodes=3, cloud="local").forest
     publish(forest, {"orders": 2})
@@ -253,7 +253,6 @@ def test_two_lost_machines_of_three_are_refused_and_the_survivor_is_not_touched(
     server.resume()
 
 
-@pytest.mark.long
 def test_killed_servers_come_back_under_their_names_with_their_data(here: Here) -> None:
     forest = plant("oak", nodes=3, cloud="local").forest
     publish(forest, {"orders": 3, "lone": 1})

@@ -55,6 +55,7 @@ def test_planting_again_creates_nothing_and_restarts_nothing(land: Hilly) -> Non
     assert land.effects.matching("delete *") == []
 
 
+@pytest.mark.long
 def test_planting_again_replaces_a_node_that_lost_its_store(land: Hilly) -> None:
     plant("oak", nodes=3)
     before = land.hills.pids("oak")
