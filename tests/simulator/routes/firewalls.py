@@ -12,11 +12,9 @@ from tests.simulator.routes.call import (
     Handler,
     Reply,
     check_free,
-    find_by_id,
-    listed,
     text,
-    update,
 )
+from tests.simulator.routes.kind import Kind
 from tests.simulator.state import ActionState, FirewallState, Json, ServerState
 from tests.simulator.world import World
 
@@ -47,6 +45,9 @@ def view(world: World, firewall: FirewallState) -> Json:
         "rules": firewall.rules,
         "applied_to": direct + chosen,
     }
+
+
+FIREWALLS = Kind("firewall", "firewall", lambda world: world.firewalls, view)
 
 
 def apply(
@@ -97,25 +98,11 @@ def create(call: Call) -> Reply:
     world.firewalls[firewall.id] = firewall
     actions = _apply(world, firewall, servers, selectors)
     shown = [action_view(world, each) for each in actions]
-    return 201, {"firewall": view(world, firewall), "actions": shown}
-
-
-def get_list(call: Call) -> Reply:
-    return listed(call, "firewalls", call.world.firewalls.values(), lambda each: view(call.world, each))
-
-
-def get(call: Call) -> Reply:
-    return 200, {"firewall": view(call.world, _firewall(call))}
-
-
-def put(call: Call) -> Reply:
-    firewall = _firewall(call)
-    update(call, call.world.firewalls, firewall, "firewall")
-    return 200, {"firewall": view(call.world, firewall)}
+    return FIREWALLS.reply(call, firewall, 201, actions=shown)
 
 
 def delete(call: Call) -> Reply:
-    firewall = _firewall(call)
+    firewall = FIREWALLS.one(call)
     if firewall.servers or firewall.selectors or call.world.faults.is_zombie(firewall.name):
         raise refused("resource_in_use", f"firewall with ID {firewall.id} is still in use")
     del call.world.firewalls[firewall.id]
@@ -124,7 +111,7 @@ def delete(call: Call) -> Reply:
 
 def set_rules(call: Call) -> Reply:
     """All rules anew: one action for the firewall, and one for each server it protects."""
-    world, firewall = call.world, _firewall(call)
+    world, firewall = call.world, FIREWALLS.one(call)
     rules = _rules(call.body["rules"])
 
     def done() -> None:
@@ -140,7 +127,7 @@ def set_rules(call: Call) -> Reply:
 
 
 def apply_to_resources(call: Call) -> Reply:
-    firewall = _firewall(call)
+    firewall = FIREWALLS.one(call)
     servers, selectors = _resources(call, call.body["apply_to"], 404)
     if any(each.id in firewall.servers for each in servers) or set(selectors) & set(firewall.selectors):
         raise refused("firewall_already_applied", "firewall is already applied to the resource")
@@ -148,7 +135,7 @@ def apply_to_resources(call: Call) -> Reply:
 
 
 def remove_from_resources(call: Call) -> Reply:
-    world, firewall = call.world, _firewall(call)
+    world, firewall = call.world, FIREWALLS.one(call)
     servers, selectors = _resources(call, call.body["remove_from"], 404)
     for server in servers:
         if server.id not in firewall.servers:
@@ -242,15 +229,9 @@ def _is_range(port: str) -> bool:
     return found is not None and 1 <= int(found[1]) <= int(found[2] or found[1]) <= 65535
 
 
-def _firewall(call: Call) -> FirewallState:
-    return find_by_id(call.world.firewalls, call.path["id"], "firewall")
-
-
 ROUTES: dict[str, Handler] = {
-    "GET /firewalls": get_list,
+    **FIREWALLS.routes,
     "POST /firewalls": create,
-    "GET /firewalls/{id}": get,
-    "PUT /firewalls/{id}": put,
     "DELETE /firewalls/{id}": delete,
     "POST /firewalls/{id}/actions/set_rules": set_rules,
     "POST /firewalls/{id}/actions/apply_to_resources": apply_to_resources,

@@ -10,18 +10,16 @@ from tests.simulator.routes.call import (
     Handler,
     Reply,
     check_free,
-    find_by_id,
-    listed,
     text,
-    update,
 )
+from tests.simulator.routes.kind import Kind
 from tests.simulator.state import ActionState, Json, NetworkState, PlacementGroupState, ServerState
 from tests.simulator.world import World
 
 MOST_IN_GROUP, MOST_GROUPS = 10, 50
 
 
-def group_view(group: PlacementGroupState) -> Json:
+def group_view(_: World, group: PlacementGroupState) -> Json:
     return {
         "id": group.id,
         "name": group.name,
@@ -30,6 +28,15 @@ def group_view(group: PlacementGroupState) -> Json:
         "servers": list(group.servers),
         "created": text(group.created),
     }
+
+
+GROUPS = Kind(
+    "placement_group",
+    "placement group",
+    lambda world: world.placement_groups,
+    group_view,
+    filters={"type": lambda _: "spread"},
+)
 
 
 def check_room(world: World, group: PlacementGroupState) -> None:
@@ -48,33 +55,19 @@ def create_group(call: Call) -> Reply:
         id=world.new_id(), name=body["name"], created=world.now(), labels=dict(body.get("labels", {}))
     )
     world.placement_groups[group.id] = group
-    return 201, {"placement_group": group_view(group), "action": None}
-
-
-def list_groups(call: Call) -> Reply:
-    groups = call.world.placement_groups.values()
-    return listed(call, "placement_groups", groups, group_view, type=lambda _: "spread")
-
-
-def get_group(call: Call) -> Reply:
-    return 200, {"placement_group": group_view(_group(call))}
-
-
-def put_group(call: Call) -> Reply:
-    update(call, call.world.placement_groups, group := _group(call), "placement group")
-    return 200, {"placement_group": group_view(group)}
+    return GROUPS.reply(call, group, 201, action=None)
 
 
 def delete_group(call: Call) -> Reply:
     """Refused while it has servers. Whether the API does so too is not known; this is the stricter way."""
-    group = _group(call)
+    group = GROUPS.one(call)
     if group.servers:
         raise refused("resource_in_use", f"placement group with ID {group.id} is still in use")
     del call.world.placement_groups[group.id]
     return 204, None
 
 
-def network_view(network: NetworkState) -> Json:
+def network_view(_: World, network: NetworkState) -> Json:
     return {
         "id": network.id,
         "name": network.name,
@@ -88,6 +81,9 @@ def network_view(network: NetworkState) -> Json:
         "protection": network.protection,
         "expose_routes_to_vswitch": network.expose_routes_to_vswitch,
     }
+
+
+NETWORKS = Kind("network", "network", lambda world: world.networks, network_view)
 
 
 def attach(
@@ -143,24 +139,11 @@ def create_network(call: Call) -> Reply:
     for subnet in body.get("subnets", []):
         network.subnets.append(_subnet(network, subnet))
     world.networks[network.id] = network
-    return 201, {"network": network_view(network)}
-
-
-def list_networks(call: Call) -> Reply:
-    return listed(call, "networks", call.world.networks.values(), network_view)
-
-
-def get_network(call: Call) -> Reply:
-    return 200, {"network": network_view(_network(call))}
-
-
-def put_network(call: Call) -> Reply:
-    update(call, call.world.networks, network := _network(call), "network")
-    return 200, {"network": network_view(network)}
+    return NETWORKS.reply(call, network, 201)
 
 
 def delete_network(call: Call) -> Reply:
-    network = _network(call)
+    network = NETWORKS.one(call)
     if network.protection["delete"]:
         raise protected("network")
     if network.servers:
@@ -170,31 +153,31 @@ def delete_network(call: Call) -> Reply:
 
 
 def add_subnet(call: Call) -> Reply:
-    network = _network(call)
+    network = NETWORKS.one(call)
     network.subnets.append(_subnet(network, call.body))
     return _changed(call, network, "add_subnet")
 
 
 def delete_subnet(call: Call) -> Reply:
-    network = _network(call)
+    network = NETWORKS.one(call)
     network.subnets = [each for each in network.subnets if each["ip_range"] != call.body["ip_range"]]
     return _changed(call, network, "delete_subnet")
 
 
 def add_route(call: Call) -> Reply:
-    network = _network(call)
+    network = NETWORKS.one(call)
     network.routes.append(call.body)
     return _changed(call, network, "add_route")
 
 
 def delete_route(call: Call) -> Reply:
-    network = _network(call)
+    network = NETWORKS.one(call)
     network.routes = [each for each in network.routes if each != call.body]
     return _changed(call, network, "delete_route")
 
 
 def change_network_protection(call: Call) -> Reply:
-    network = _network(call)
+    network = NETWORKS.one(call)
     network.protection = {"delete": call.body.get("delete", network.protection["delete"])}
     return _changed(call, network, "change_protection")
 
@@ -233,24 +216,12 @@ def _private(given: str) -> ipaddress.IPv4Network:
     return network
 
 
-def _network(call: Call) -> NetworkState:
-    return find_by_id(call.world.networks, call.path["id"], "network")
-
-
-def _group(call: Call) -> PlacementGroupState:
-    return find_by_id(call.world.placement_groups, call.path["id"], "placement group")
-
-
 ROUTES: dict[str, Handler] = {
-    "GET /placement_groups": list_groups,
+    **GROUPS.routes,
     "POST /placement_groups": create_group,
-    "GET /placement_groups/{id}": get_group,
-    "PUT /placement_groups/{id}": put_group,
     "DELETE /placement_groups/{id}": delete_group,
-    "GET /networks": list_networks,
+    **NETWORKS.routes,
     "POST /networks": create_network,
-    "GET /networks/{id}": get_network,
-    "PUT /networks/{id}": put_network,
     "DELETE /networks/{id}": delete_network,
     "POST /networks/{id}/actions/add_subnet": add_subnet,
     "POST /networks/{id}/actions/delete_subnet": delete_subnet,

@@ -10,17 +10,16 @@ from tests.simulator.routes.call import (
     Reply,
     check_free,
     find_by_id,
-    listed,
     location_of,
     text,
-    update,
 )
+from tests.simulator.routes.kind import Kind
 from tests.simulator.routes.orders import location_view
 from tests.simulator.state import Json, PrimaryIPState, ServerState
 from tests.simulator.world import World
 
 
-def view(address: PrimaryIPState) -> Json:
+def view(_: World, address: PrimaryIPState) -> Json:
     return {
         "id": address.id,
         "name": address.name,
@@ -36,6 +35,21 @@ def view(address: PrimaryIPState) -> Json:
         "labels": address.labels,
         "created": text(address.created),
     }
+
+
+def _changed(call: Call, address: PrimaryIPState) -> None:
+    address.auto_delete = call.body.get("auto_delete", address.auto_delete)
+    call.world.rename_bill("primary_ip", address.id, address.name)
+
+
+ADDRESSES = Kind(
+    "primary_ip",
+    "primary IP",
+    lambda world: world.primary_ips,
+    view,
+    filters={"ip": lambda address: address.ip},
+    changed=_changed,
+)
 
 
 def add(
@@ -103,30 +117,14 @@ def create(call: Call) -> Reply:
     address = add(world, body["type"], location, body["name"], auto_delete=body.get("auto_delete", False))
     address.labels = dict(body.get("labels", {}))
     if server is None:
-        return 201, {"primary_ip": view(address)}
+        return ADDRESSES.reply(call, address, 201)
     assign_to(address, server)
     action = world.act("assign_primary_ip", 0, ("primary_ip", address.id), ("server", server.id))
-    return 201, {"primary_ip": view(address), "action": action_view(world, action)}
-
-
-def get_list(call: Call) -> Reply:
-    return listed(call, "primary_ips", call.world.primary_ips.values(), view, ip=lambda address: address.ip)
-
-
-def get(call: Call) -> Reply:
-    return 200, {"primary_ip": view(_address(call))}
-
-
-def put(call: Call) -> Reply:
-    address = _address(call)
-    update(call, call.world.primary_ips, address, "primary IP")
-    address.auto_delete = call.body.get("auto_delete", address.auto_delete)
-    call.world.rename_bill("primary_ip", address.id, address.name)
-    return 200, {"primary_ip": view(address)}
+    return ADDRESSES.reply(call, address, 201, action=action_view(world, action))
 
 
 def delete(call: Call) -> Reply:
-    address = _address(call)
+    address = ADDRESSES.one(call)
     if address.protection["delete"]:
         raise protected("primary IP")
     if address.server:
@@ -136,7 +134,7 @@ def delete(call: Call) -> Reply:
 
 
 def assign(call: Call) -> Reply:
-    world, address = call.world, _address(call)
+    world, address = call.world, ADDRESSES.one(call)
     if address.server:
         raise refused("primary_ip_already_assigned", "primary IP is already assigned")
     server = _server(call, call.body["assignee_id"])
@@ -146,7 +144,7 @@ def assign(call: Call) -> Reply:
 
 
 def unassign(call: Call) -> Reply:
-    world, address = call.world, _address(call)
+    world, address = call.world, ADDRESSES.one(call)
     server = world.servers.get(address.server or 0)
     if server and server.status != "off":
         raise refused("server_not_stopped", "server is not stopped")
@@ -158,13 +156,13 @@ def unassign(call: Call) -> Reply:
 
 
 def change_protection(call: Call) -> Reply:
-    address = _address(call)
+    address = ADDRESSES.one(call)
     address.protection = {"delete": call.body.get("delete", address.protection["delete"])}
     return started(call, call.world.act("change_protection", 0, ("primary_ip", address.id)))
 
 
 def change_dns_ptr(call: Call) -> Reply:
-    address = _address(call)
+    address = ADDRESSES.one(call)
     address.reverse[call.body["ip"]] = call.body["dns_ptr"]
     return started(call, call.world.act("change_dns_ptr", 0, ("primary_ip", address.id)))
 
@@ -180,15 +178,9 @@ def _server(call: Call, number: int) -> ServerState:
     return find_by_id(call.world.servers, number, "server")
 
 
-def _address(call: Call) -> PrimaryIPState:
-    return find_by_id(call.world.primary_ips, call.path["id"], "primary IP")
-
-
 ROUTES: dict[str, Handler] = {
-    "GET /primary_ips": get_list,
+    **ADDRESSES.routes,
     "POST /primary_ips": create,
-    "GET /primary_ips/{id}": get,
-    "PUT /primary_ips/{id}": put,
     "DELETE /primary_ips/{id}": delete,
     "POST /primary_ips/{id}/actions/assign": assign,
     "POST /primary_ips/{id}/actions/unassign": unassign,

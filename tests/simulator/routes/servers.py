@@ -49,7 +49,7 @@ def view(world: World, server: ServerState) -> Json:
         "server_type": server_type_view(world, catalogue.SERVER_TYPES[server.server_type]),
         "location": location_view(catalogue.LOCATIONS[server.location]),
         "image": image_view(world, catalogue.IMAGES[server.image]),
-        "placement_group": networks.group_view(group) if group else None,
+        "placement_group": networks.group_view(world, group) if group else None,
         "primary_disk_size": catalogue.SERVER_TYPES[server.server_type].disk,
         "backup_window": None,
         "iso": None,

@@ -11,12 +11,11 @@ from tests.simulator.routes.call import (
     Handler,
     Reply,
     check_free,
-    find_by_id,
-    listed,
     text,
-    update,
 )
+from tests.simulator.routes.kind import Kind
 from tests.simulator.state import Json, SSHKeyState
+from tests.simulator.world import World
 
 
 def fingerprint(public_key: str) -> str:
@@ -35,7 +34,7 @@ def fingerprint(public_key: str) -> str:
     return hashlib.md5(raw).digest().hex(":")
 
 
-def view(key: SSHKeyState) -> Json:
+def view(_: World, key: SSHKeyState) -> Json:
     return {
         "id": key.id,
         "name": key.name,
@@ -44,6 +43,15 @@ def view(key: SSHKeyState) -> Json:
         "labels": key.labels,
         "created": text(key.created),
     }
+
+
+KEYS = Kind(
+    "ssh_key",
+    "SSH key",
+    lambda world: world.ssh_keys,
+    view,
+    filters={"fingerprint": lambda key: key.fingerprint},
+)
 
 
 def create(call: Call) -> Reply:
@@ -62,37 +70,16 @@ def create(call: Call) -> Reply:
         fingerprint=mark,
     )
     world.ssh_keys[key.id] = key
-    return 201, {"ssh_key": view(key)}
-
-
-def get_list(call: Call) -> Reply:
-    keys = call.world.ssh_keys.values()
-    return listed(call, "ssh_keys", keys, view, fingerprint=lambda key: key.fingerprint)
-
-
-def get(call: Call) -> Reply:
-    return 200, {"ssh_key": view(_key(call))}
-
-
-def put(call: Call) -> Reply:
-    key = _key(call)
-    update(call, call.world.ssh_keys, key, "SSH key")
-    return 200, {"ssh_key": view(key)}
+    return KEYS.reply(call, key, 201)
 
 
 def delete(call: Call) -> Reply:
-    del call.world.ssh_keys[_key(call).id]
+    del call.world.ssh_keys[KEYS.one(call).id]
     return 204, None
 
 
-def _key(call: Call) -> SSHKeyState:
-    return find_by_id(call.world.ssh_keys, call.path["id"], "SSH key")
-
-
 ROUTES: dict[str, Handler] = {
-    "GET /ssh_keys": get_list,
+    **KEYS.routes,
     "POST /ssh_keys": create,
-    "GET /ssh_keys/{id}": get,
-    "PUT /ssh_keys/{id}": put,
     "DELETE /ssh_keys/{id}": delete,
 }
