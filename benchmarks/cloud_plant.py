@@ -68,7 +68,7 @@ def _plant(cloud: HetznerCloud, size: int) -> None:
     made = _at_once(
         cloud.ensure_server, [Order(name, FOREST, REGISTRY, "run", size) for name in _names(size)]
     )
-    cloud.admit(REGISTRY, FOREST, [server.ip for server in made])
+    cloud.admit(REGISTRY, FOREST, made)
 
 
 def _tear_down(cloud: HetznerCloud, size: int) -> None:

@@ -38,6 +38,7 @@ from morpheus.plan import (
 )
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
+from morpheus.watch import server_of
 from tasks._retry import all_or_raise, settle
 from tasks.nats import await_streams, configure, start_nats, start_workload, verify_cluster
 from tasks.registry import record, take_lease
@@ -119,6 +120,7 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
         known.url,
         run,
     )
+    where.check()
     if known.find(wanted.name) is None:
         wanted = replace(wanted, price=where.price())
     site.check_unique(settings, wanted.name, known)
@@ -202,7 +204,9 @@ def bring_up(ground: Ground, names: tuple[str, ...], *, without: tuple[str, ...]
             give_back(ground.cloud, hold, servers, ground.run)
             raise
         placed = [node for node in hold.forest.staying if node.ip and node.name not in without]
-        admit(ground.cloud, hold, tuple(str(node.ip) for node in placed))
+        known = tuple(map(server_of, placed))
+        if (admitted := admit(ground.cloud, hold, known)) != known:
+            record("names", hold, lambda forest, _, servers=admitted: addressed(forest, servers))  # type: ignore[misc]
         if ground.programs is None:
             return
         all_or_raise(configure.map(placed, *_same(hold.forest, ground.cloud, ground.access, hold)))

@@ -166,6 +166,11 @@ class Node:
         return Price.of(self.metadata)
 
     @property
+    def dns(self) -> str | None:
+        """The name under which it is found; None where it has but an address."""
+        return self.metadata.get("dns")
+
+    @property
     def leaving(self) -> bool:
         return self.status == Status.DELETING
 

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from morpheus.errors import InvalidInputError
 
@@ -166,8 +174,21 @@ class DnsSettings(_Part):
     """Names for nodes."""
 
     provider: Literal["hetzner"] | None = Field(None, description="Who serves the zone.")
-    domain: str | None = Field(None, description="The zone.")
-    ttl: int = Field(300, ge=60, description="Seconds.")
+    domain: str | None = Field(
+        None, description="Nodes are found at <node>.<domain>; its zone, or one above, is in the project."
+    )
+    ttl: int = Field(300, ge=60, le=2**31 - 1, description="Seconds that others may remember an address.")
+
+    @field_validator("domain")
+    @classmethod
+    def _as_zones_are_named(cls, value: str | None) -> str | None:
+        return value if value is None or _VARIABLE.search(value) else value.lower().removesuffix(".")
+
+    @model_validator(mode="after")
+    def _has_a_domain(self) -> Self:
+        if self.provider and not self.domain:
+            raise ValueError(f"provider {self.provider} needs a domain")
+        return self
 
 
 class Settings(_Part):

@@ -61,7 +61,7 @@ def configured_cloud(settings: Settings) -> Cloud:
         return local_cloud()
     from morpheus.cloud.hetzner import HetznerCloud  # noqa: PLC0415  # imports hcloud
 
-    return HetznerCloud(settings.machine, settings.firewall)
+    return HetznerCloud(settings.machine, settings.firewall, settings.dns)
 
 
 def open_store(registry: RegistrySettings, name: str | None = None) -> Store:

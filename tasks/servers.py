@@ -49,10 +49,13 @@ def delete_server(name: str, cloud: Cloud, hold: Hold) -> None:
 
 
 @task(task_run_name="admit-{hold.forest.name}", **RETRYING)
-def admit(cloud: Cloud, hold: Hold, addresses: tuple[str, ...]) -> None:
-    """Let the nodes at *addresses* reach each other, and none that was let in before."""
+def admit(cloud: Cloud, hold: Hold, nodes: tuple[Server, ...]) -> tuple[Server, ...]:
+    """Let *nodes* reach each other and be found, and none that was before; return them as to be recorded."""
     hold.check()
-    cloud.admit(hold.registry_id, hold.forest.name, addresses)
+    admitted = tuple(cloud.admit(hold.registry_id, hold.forest.name, nodes))
+    if names := [server.metadata["dns"] for server in admitted if "dns" in server.metadata]:
+        log.info("%s: found at %s", hold.forest.name, ", ".join(names))
+    return admitted
 
 
 @task(task_run_name="clear-{hold.forest.name}", **RETRYING)

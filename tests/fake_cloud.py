@@ -169,8 +169,11 @@ class FakeCloud:
     def price(self) -> Price:
         return Price()
 
-    def admit(self, registry_id: str, forest: str, addresses: Sequence[str]) -> None:
-        pass  # nothing keeps them apart
+    def check(self) -> None:
+        pass
+
+    def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:
+        return nodes  # nothing keeps them apart
 
     def clear(self, registry_id: str, forest: str) -> None:
         pass  # they share nothing

@@ -126,4 +126,4 @@ def _registry(settings: Settings) -> Sequence[Question]:
 def _cloud(settings: Settings) -> Sequence[Question]:
     if settings.machine.provider == "local":
         return (_needs_nothing,)
-    return HetznerCloud(settings.machine, settings.firewall).questions()
+    return HetznerCloud(settings.machine, settings.firewall, settings.dns).questions()

@@ -39,6 +39,7 @@ def plan(
     if where.runs_programs:
         with progress.shown("Looking for the programs ..."):
             find_programs(settings.integration, config.cache_dir())
+    where.check()
     document = registry.read()
     if wanted.name not in document.forests:
         with progress.shown("Asking for prices ..."):

@@ -106,18 +106,33 @@ class Cloud(Protocol):
         """
 
     def delete_server(self, registry_id: str, name: str) -> None:
-        """Return when no server of ours has that name any more.
+        """Return when no server of ours has that name any more, and is found under it.
 
         Raises:
             InvalidInputError: the name is not <forest>-node-<number>.
             RefusedError: the name is that of a server that is not ours.
         """
 
-    def admit(self, registry_id: str, forest: str, addresses: Sequence[str]) -> None:
-        """Let the nodes of *forest* at *addresses* reach each other, and none that was let in before."""
+    def check(self) -> None:
+        """Return when the settings can be kept for new nodes, as far as that can be asked without a change.
+
+        Raises:
+            InvalidInputError: they cannot; says what to do.
+        """
+
+    def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:
+        """Let *nodes*, which have addresses, reach each other and be found, and no earlier one of *forest*.
+
+        Who may reach a node and under which name it is found change at the same moments, when nodes come and
+        when they go; so both are one act, and a cloud without either does nothing. Returns *nodes* with what
+        their records are to hold from now on; ``dns`` in the metadata is the name.
+
+        Raises:
+            RefusedError: a name is somebody else's.
+        """
 
     def clear(self, registry_id: str, forest: str) -> None:
-        """Remove what the servers of *forest* shared, once they are gone.
+        """Remove what the servers of *forest* shared and what else bears its labels, once they are gone.
 
         Raises:
             CloudError: something of it cannot be removed yet.

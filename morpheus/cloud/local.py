@@ -76,8 +76,12 @@ class LocalCloud:
     def price(self) -> Price:
         return Price()
 
-    def admit(self, registry_id: str, forest: str, addresses: Sequence[str]) -> None:
-        pass  # they share one machine
+    def check(self) -> None:
+        pass  # ensure_server looks at disk and ports
+
+    def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:
+        del registry_id, forest  # they share one machine
+        return nodes
 
     def clear(self, registry_id: str, forest: str) -> None:
         pass  # delete_server removes the forest's folder with its last node

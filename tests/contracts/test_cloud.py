@@ -218,3 +218,16 @@ def test_racing_for_ten_names_gives_ten_places_to_listen(cloud: Cloud) -> None:
 
 def _place(server: Server) -> tuple[str, str]:
     return (server.ip, server.metadata.get("client_port", ""))
+
+
+def test_admitting_returns_the_nodes_as_they_are_to_be_recorded(cloud: Cloud) -> None:
+    made = [cloud.ensure_server(order(f"oak-node-{k}")) for k in (1, 2)]
+    cloud.check()
+
+    admitted = cloud.admit(OURS, "oak", made)
+
+    assert [(each.name, each.ip) for each in admitted] == [(each.name, each.ip) for each in made]
+    assert all(
+        each.metadata.items() <= new.metadata.items() for each, new in zip(made, admitted, strict=True)
+    )
+    assert list(cloud.admit(OURS, "oak", admitted)) == list(admitted)

@@ -107,8 +107,11 @@ class Hills:
     def price(self) -> Price:
         return Price()
 
-    def admit(self, registry_id: str, forest: str, addresses: Sequence[str]) -> None:
+    def check(self) -> None:
         pass
+
+    def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:
+        return nodes
 
     def clear(self, registry_id: str, forest: str) -> None:
         pass

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hcloud
 import obstore
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -59,11 +60,12 @@ class Device:
         }
         self.machine: dict[str, Any] = {"ssh": {"key_path": str(keygen(folder / "key"))}}
         self.registry: dict[str, Any] = {"type": "local"}
+        self.dns: dict[str, Any] = {}
 
     def check(self, *words: str) -> tuple[int, list[dict[str, Any]]]:
         """The exit code, and the answers."""
         machine = {**self.machine, "hetzner": self.hetzner}
-        text = json.dumps({"registry": self.registry, "machine": machine})  # JSON is YAML
+        text = json.dumps({"registry": self.registry, "machine": machine, "dns": self.dns})  # JSON is YAML
         (self.folder / "morpheus.yaml").write_text(text)
         done = CliRunner().invoke(app, ["check", *words, "--output", "json"])
         found = json.loads(done.stdout)
@@ -426,6 +428,18 @@ def test_servers_are_counted(device: Device) -> None:
     ensure(provider(device.simulator, device.folder / "other"), 2)
 
     assert device.check("cloud")[1][-1]["says"].startswith("2 server(s) in the project")
+
+
+def test_the_zone_of_names_is_asked_for_where_nodes_are_to_have_some(device: Device) -> None:
+    device.dns = {"provider": "hetzner", "domain": "trees.example.com"}
+    code, says = device.failed("cloud")
+    assert (code, "no zone in this project holds trees.example.com" in says) == (2, True)
+
+    url = f"{device.simulator.url}/v1"
+    hcloud.Client(device.simulator.token, api_endpoint=url).zones.create(name="example.com", mode="primary")
+
+    says = device.check("cloud")[1][-1]["says"]
+    assert says == "nodes get names below trees.example.com, in the zone example.com"
 
 
 def test_an_api_that_gives_no_answer_is_one_answer(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:

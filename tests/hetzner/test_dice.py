@@ -63,11 +63,11 @@ def fault_of(simulator: Simulator, folder: Path, seed: int, rate: float, count: 
         client._retry_interval_func = lambda _: 0.01
     simulator.faults.random(seed, rate)
     outcomes = planted(cloud, count)
-    addresses = [each.ip for each in outcomes if isinstance(each, Server)]
+    made = [each for each in outcomes if isinstance(each, Server)]
     errors = [each for each in outcomes if isinstance(each, BaseException)]
     try:
         if not errors:
-            repeated(lambda: cloud.admit(OURS, "oak", addresses), UNDOING)
+            repeated(lambda: cloud.admit(OURS, "oak", made), UNDOING)
         else:
             undone(cloud)
     except MorpheusError as error:
@@ -75,7 +75,7 @@ def fault_of(simulator: Simulator, folder: Path, seed: int, rate: float, count: 
     simulator.faults.clear()
     if unclear := [each for each in errors if not isinstance(each, MorpheusError) or not str(each)]:
         return f"unclear: {unclear!r}"
-    return _left(simulator) if errors else _missing(simulator, addresses)
+    return _left(simulator) if errors else _missing(simulator, [each.ip for each in made])
 
 
 def _left(simulator: Simulator) -> str:

@@ -266,7 +266,7 @@ def test_rules_that_a_server_did_not_take_are_set_again(cloud: HetznerCloud, sim
     made = ensure(cloud, 2)
     simulator.faults.action_error("apply_firewall")
 
-    cloud.admit(OURS, "oak", [each.ip for each in made])
+    cloud.admit(OURS, "oak", made)
 
     assert simulator.requests["POST /firewalls/{id}/actions/set_rules"] == 2
 
@@ -524,13 +524,13 @@ def test_only_ssh_is_open_until_nodes_are_admitted(cloud: HetznerCloud, simulato
     ports = {rule.get("port") for rule in firewall.rules}
     assert ports == {"22", None}
 
-    cloud.admit(OURS, "oak", [each.ip for each in made])
+    cloud.admit(OURS, "oak", made)
 
     (firewall,) = simulator.firewalls.values()
     routes = [rule for rule in firewall.rules if rule.get("port") == "6222"]
     assert sorted(routes[0]["source_ips"]) == sorted(f"{each.ip}/128" for each in made)
     before = simulator.requests["POST /firewalls/{id}/actions/set_rules"]
-    cloud.admit(OURS, "oak", [each.ip for each in made])
+    cloud.admit(OURS, "oak", made)
     assert simulator.requests["POST /firewalls/{id}/actions/set_rules"] == before
 
 
@@ -544,7 +544,7 @@ def test_planting_five_nodes_takes_few_requests(tmp_path: Path) -> None:
         cloud.price()
         cloud.list_servers(OURS, "oak")
         made = ensure(cloud, 5)
-        cloud.admit(OURS, "oak", [each.ip for each in made])
+        cloud.admit(OURS, "oak", made)
 
         assert sum(simulator.requests.values()) <= 36  # of 40: the rest is the flow's
 

@@ -22,6 +22,7 @@ def node_fields(node: Node) -> dict[str, Any]:
         "name": node.name,
         "status": node.status,
         "ip": node.ip,
+        "dns": node.dns,
         "ports": {"client": ports.client, "cluster": ports.cluster, "monitor": ports.monitor},
     }
 
@@ -94,12 +95,14 @@ def planted(result: "Planted", *, json: bool) -> None:
         return
     headings = ("NODE", "IP", "PORTS", "STATUS")
     rows = ((node.label, node.ip or UNKNOWN, ports(node), node.status) for node in forest.staying)
+    names = [f"{node.label} is found at {node.dns}" for node in forest.staying if node.dns]
     lost_lines = [
         f"Lost before this run, with its only copy: the stream {name}" for name in result.lost_streams
     ]
     say(
         f"🌲 {forest.name} stands: {len(forest.staying)} node(s), ready after {result.seconds:.1f} s.",
         *table(headings, *rows),
+        *names,
         *lost_lines,
         *cost(forest.price),
         f"Registry:      {forest.registry_url}",

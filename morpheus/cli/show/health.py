@@ -96,7 +96,8 @@ def health_screen(health: "Health", registry: str) -> str:
         above.append(f"On their way out: {', '.join(leaving)}")
     headings = ("NODE", "IP", "PORTS", "PID", "STATE", "CPU", "MEM", "CONNS")
     rows = (_health_row(each, formation.leader) for each in health.nodes)
-    return lines(*above, *table(headings, *rows), *cost(forest.price), f"Registry: {registry}")
+    names = [f"{each.node.label} is found at {each.node.dns}" for each in health.nodes if each.node.dns]
+    return lines(*above, *table(headings, *rows), *names, *cost(forest.price), f"Registry: {registry}")
 
 
 def _health_row(each: "NodeHealth", leader: str) -> tuple[str, ...]:

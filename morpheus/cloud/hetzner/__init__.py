@@ -6,6 +6,7 @@ of its own thread; the looks and polls of such threads travel in one request.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from morpheus.cloud import Order, Server, forest_of
@@ -15,10 +16,11 @@ from morpheus.cloud.hetzner.api import MARGIN, Api
 from morpheus.cloud.hetzner.catalogue import Catalogue, dearest
 from morpheus.cloud.hetzner.network import Surroundings
 from morpheus.cloud.hetzner.servers import Servers
+from morpheus.cloud.hetzner.zones import Zones
 from morpheus.errors import InvalidInputError, MissingPartError
 from morpheus.forest import Price, check_name
 from morpheus.machine import Machine, StoreState
-from morpheus.settings import FirewallSettings, MachineSettings
+from morpheus.settings import DnsSettings, FirewallSettings, MachineSettings
 
 
 class Ways(Protocol):
@@ -37,6 +39,7 @@ class HetznerCloud:
     Args:
         settings: which servers, with which key.
         firewall: who may reach them.
+        dns: under which names they are found.
         ways: onto servers; without them nothing can be put on servers yet.
 
     Raises:
@@ -47,7 +50,12 @@ class HetznerCloud:
     margin = MARGIN
 
     def __init__(
-        self, settings: MachineSettings, firewall: FirewallSettings, *, ways: Ways | None = None
+        self,
+        settings: MachineSettings,
+        firewall: FirewallSettings,
+        dns: DnsSettings = DnsSettings(),  # noqa: B008  # frozen
+        *,
+        ways: Ways | None = None,
     ) -> None:
         hetzner = settings.hetzner
         if hetzner.token is None or not hetzner.token.get_secret_value().strip():
@@ -60,6 +68,7 @@ class HetznerCloud:
         self._actions = Actions(self._api)
         self._catalogue = Catalogue(self._api, settings)
         self._servers = Servers(self._api, self._actions, self._catalogue, settings, firewall)
+        self._zones = Zones(self._api, self._actions, dns)
 
     @property
     def location(self) -> str:
@@ -75,7 +84,8 @@ class HetznerCloud:
 
     def questions(self) -> Sequence[Callable[[], str]]:
         """What can be asked without a change: each says what is well, or raises what is not."""
-        return questions.of_project(self._api, self._catalogue, self._settings.hetzner)
+        asked = questions.of_project(self._api, self._catalogue, self._settings.hetzner)
+        return (*asked, self._zones.check) if self._zones.wanted else asked
 
     def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
         return self._servers.of(registry_id, check_name(forest))
@@ -85,14 +95,27 @@ class HetznerCloud:
         return self._servers.ensure(order)
 
     def delete_server(self, registry_id: str, name: str) -> None:
-        forest_of(name)
-        self._servers.remove(registry_id, name)
+        forest = forest_of(name)
+        server = self._servers.removable(registry_id, name)
+        if self._zones.wanted:  # before the machine, so that its name never leads to who gets its address
+            self._zones.withdraw(registry_id, forest, name)
+        if server:
+            self._servers.remove(server)
 
-    def admit(self, registry_id: str, forest: str, addresses: Sequence[str]) -> None:
-        self._surroundings(registry_id, forest).admit(self._firewall, addresses)
+    def check(self) -> None:
+        if self._zones.wanted:
+            self._zones.check()
+
+    def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:
+        self._surroundings(registry_id, forest).admit(self._firewall, [node.ip for node in nodes])
+        if not self._zones.wanted:
+            return nodes
+        names = self._zones.publish(registry_id, forest, nodes)
+        return [replace(node, metadata={**node.metadata, "dns": names[node.name]}) for node in nodes]
 
     def clear(self, registry_id: str, forest: str) -> None:
         self._servers.forget(registry_id, forest)
+        self._zones.sweep(registry_id, check_name(forest))
         self._surroundings(registry_id, forest).clear()
 
     def machine(self, server: Server) -> Machine:

@@ -81,20 +81,26 @@ class Servers:
             return self._adopted(known, order)
         return self._created(order)
 
-    def remove(self, registry_id: str, name: str) -> None:
+    def removable(self, registry_id: str, name: str) -> BoundServer | None:
+        """The server *name* of ours, when it may be deleted; None when there is none of that name.
+
+        Raises:
+            RefusedError: it is not ours.
+            CloudError: it is protected.
+        """
         server = self._listing().get(name)
         if server is None:
-            return
+            return None
         if not _is_ours(server, registry_id):
             raise RefusedError(
                 f"The server {name} in this project is not of this registry; it was not touched."
             )
-        if (server.protection or {}).get("delete"):  # type: ignore[call-overload]  # annotated wrongly
+        if _is_protected(server):
             raise CloudError(
                 f"The server {name} is protected against deletion: lift that in the Cloud Console, then run "
                 "this again."
             )
-        self._removed(server)
+        return server
 
     def forget(self, registry_id: str, forest: str) -> None:
         """Make sure anew of what the servers of *forest* share when the next one is made."""
@@ -203,7 +209,7 @@ class Servers:
             self._actions.wait(begun, f"{server.name} to run", timeout=timeout)
         except ActionFailedError as error:
             if "create_server" in error.failed:
-                self._removed(server)
+                self.remove(server)
                 sold_out = SOLD_OUT & {*error.failed.values()}
                 raise (SoldOutError if sold_out else CloudBusyError)(str(error)) from None
             log.warning("%s: trying once more: %s", server.name, error)
@@ -256,7 +262,7 @@ class Servers:
 
     # Removing
 
-    def _removed(self, server: BoundServer) -> None:
+    def remove(self, server: BoundServer) -> None:
         """Delete *server* and wait until that is done; while it is locked, its last action ends first."""
 
         def tried() -> str:
@@ -277,6 +283,10 @@ class Servers:
 
 def _is_ours(server: BoundServer, registry_id: str) -> bool:
     return (server.labels or {}).get("registry-id") == registry_id
+
+
+def _is_protected(server: BoundServer) -> bool:
+    return bool((server.protection or {}).get("delete"))  # type: ignore[call-overload]  # annotated wrongly
 
 
 def _check(order: Order) -> None:
