@@ -21,6 +21,7 @@ from morpheus.machine import StoreState
 from morpheus.names import name_from
 from morpheus.plan import made_by, undone
 from morpheus.registry.lease import Claim, Hold
+from morpheus.watch import server_of
 
 log = logging.getLogger("morpheus.undo")
 
@@ -43,7 +44,7 @@ def undo(cloud: Cloud, hold: Hold, run: str) -> None:
         server = servers.get(node.name)
         if server is None or server.run != run or node.status != Status.PROVISIONING:
             continue
-        if not never_active and cloud.store(server) is not StoreState.FRESH:
+        if not never_active and cloud.runs_programs and cloud.store(server) is not StoreState.FRESH:
             log.warning("%s stays: it may hold data of the running cluster; plant again to finish", node.name)
             continue
         hold.check()
@@ -53,10 +54,14 @@ def undo(cloud: Cloud, hold: Hold, run: str) -> None:
     rest = hold.update(lambda forest, _: undone(forest, run, removed) if forest else None)
     if rest is None:
         site.access_folder().forget(forest.name)
-        try:
+    try:
+        if rest is None:
             cloud.clear(hold.registry_id, forest.name)
-        except MorpheusError as error:  # it costs nothing, and the next forest of that name takes it over
-            log.warning("%s", error)
+        elif removed:  # their addresses may be somebody else's soon
+            hold.check()
+            cloud.admit(hold.registry_id, forest.name, [server_of(node) for node in rest.staying if node.ip])
+    except MorpheusError as error:  # it costs nothing, and the next plant of that name sees to it
+        log.warning("%s", error)
 
 
 def give_back(cloud: Cloud, hold: Hold, servers: Sequence[Server], run: str) -> None:

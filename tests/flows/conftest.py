@@ -6,7 +6,7 @@ the one that only deletes gets the cloud in memory. The seam is where settings b
 two functions of ``morpheus.site``; blocks, flows and tasks are untouched.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,14 @@ from prefect.testing.utilities import prefect_test_harness
 
 from morpheus import site
 from morpheus.cloud import Cloud
+from morpheus.cloud.hetzner import servers
 from morpheus.forest import Forest
 from morpheus.registry import Registry
 from tests.fake_cloud import FakeCloud
 from tests.flows.hills import Effects, Hills, WatchedStore
+from tests.flows.homes import Home
+from tests.hetzner.project import simulated
+from tests.simulator import Simulator
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -87,3 +91,21 @@ def flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flat]:
     settle(monkeypatch, tmp_path / "data", cloud, store)
     yield Flat(store, effects, cloud)
     assert store.faults == []
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    monkeypatch.setattr(servers, "LOOK_EVERY", 0.05)
+    with simulated() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def house(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Home]:
+    """Makes the homes of as many users as a test needs."""
+    return lambda name: Home(tmp_path / name, simulator, monkeypatch)
+
+
+@pytest.fixture
+def home(house: Callable[[str], Home]) -> Home:
+    return house("home").settle()

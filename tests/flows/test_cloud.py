@@ -7,13 +7,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import hcloud
 import pytest
-import yaml
 from hcloud.images import Image
 from hcloud.server_types import ServerType
 from prefect import get_client
@@ -27,7 +22,7 @@ from morpheus import settings as config
 from morpheus import site
 from morpheus.cli.looking import examine, the_forest
 from morpheus.cloud import Order
-from morpheus.cloud.hetzner import api, servers
+from morpheus.cloud.hetzner import api
 from morpheus.errors import (
     CloudBusyError,
     CloudError,
@@ -36,91 +31,15 @@ from morpheus.errors import (
     MorpheusError,
     RefusedError,
 )
-from morpheus.forest import Forest, Status
+from morpheus.forest import Status
 from morpheus.registry import Registry
 from tasks.servers import ensure_server
 from tests.fakes import MemoryStore
-from tests.hetzner.project import public_key, simulated
+from tests.flows.homes import Home, client, nothing_is_left, protect
 from tests.servers.s3 import KEY_ID, S3, SECRET
 from tests.simulator import Simulator
 
 pytestmark = pytest.mark.long
-
-
-@dataclass
-class Home:
-    """A user with a machine of their own: settings and a data folder."""
-
-    folder: Path
-    simulator: Simulator
-    patch: pytest.MonkeyPatch
-
-    def settle(self, *, registry: dict[str, str] | None = None, **more: Any) -> "Home":
-        """Write morpheus.yaml, *more* beside what leads to the project, and be at home."""
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / "key.pub").write_text(public_key())
-        url = f"{self.simulator.url}/v1"
-        given = {"token": self.simulator.token, "api_url": url, "boxes_url": url, "ipv6_target": "::1"}
-        hetzner = given | more.pop("hetzner", {})
-        machine = {"provider": "hetzner", "hetzner": hetzner, "ssh": {"key_path": str(self.folder / "key")}}
-        text = {"machine": machine, "registry": registry or {"type": "local"}, **more}
-        (self.folder / "morpheus.yaml").write_text(yaml.safe_dump(text))
-        return self.enter()
-
-    def enter(self) -> "Home":
-        """Be this user from now on."""
-        self.patch.setenv("MORPHEUS_CONFIG", str(self.folder / "morpheus.yaml"))
-        self.patch.setenv("MORPHEUS_DATA_DIR", str(self.folder / "data"))
-        return self
-
-    @property
-    def forests(self) -> dict[str, Forest]:
-        return {each.forest.name: each.forest for each in site.everything(config.load())}
-
-    @property
-    def registry_id(self) -> str:
-        return site.require_shared(config.load()).read().registry_id or ""
-
-    @property
-    def text(self) -> str:
-        """The registry as it is stored."""
-        return site.open_store(config.load().registry).read().text or ""
-
-
-@pytest.fixture
-def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    monkeypatch.setattr(servers, "LOOK_EVERY", 0.05)
-    with simulated() as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def house(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Home]:
-    """Makes the homes of as many users as a test needs."""
-    return lambda name: Home(tmp_path / name, simulator, monkeypatch)
-
-
-@pytest.fixture
-def home(house: Callable[[str], Home]) -> Home:
-    return house("home").settle()
-
-
-def client(simulator: Simulator) -> hcloud.Client:
-    """The Cloud Console, or somebody else in the project."""
-    return hcloud.Client(simulator.token, api_endpoint=f"{simulator.url}/v1")
-
-
-def protect(simulator: Simulator, name: str, *, wanted: bool = True) -> None:
-    server = client(simulator).servers.get_by_name(name)
-    assert server
-    server.change_protection(delete=wanted, rebuild=wanted)
-
-
-def nothing_is_left(simulator: Simulator) -> None:
-    assert simulator.billable() == []
-    assert simulator.servers == {}
-    assert simulator.firewalls == {}
-    assert simulator.placement_groups == {}
 
 
 # Planting
