@@ -135,10 +135,11 @@ class FakeCloud:
         self._addresses = (f"2001:db8::{k:x}" for k in itertools.count(1))
         self._lock = threading.RLock()
 
-    def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
+    def list_servers(self, registry_id: str, forest: str | None = None) -> Sequence[Server]:
         with self._lock:
             found = [self.servers[name] for name in sorted(self.servers)]
-        return [each for each in found if _is(each, registry_id) and each.labels["forest-id"] == forest]
+        wanted = [each for each in found if forest in (None, each.labels["forest-id"])]
+        return [each for each in wanted if _is(each, registry_id)]
 
     def ensure_server(self, order: Order) -> Server:
         forest_of(order.name)

@@ -107,14 +107,16 @@ def _plant(  # noqa: PLR0913  # the options of the command
 
 @app.command("list")
 def list_forests(*, output: OutputOption = Output.TEXT) -> None:
-    """List every forest of every registry."""
+    """List every forest of every registry, and what the cloud has of it."""
     from morpheus import settings, site  # noqa: PLC0415  # for a fast --help
+    from morpheus.cli import listing  # noqa: PLC0415  # for a fast --help
 
     current = settings.load()
     urls = [registry.url for registry in site.registries(current)]
     found, faults = site.what_is_known(current)
     if found or not faults:
-        show.forests(found, urls, faults, json=output is Output.JSON)
+        census = listing.census(found, current)
+        show.forests(found, urls, faults, census, json=output is Output.JSON)
     for fault in faults:  # the list is not whole, so the command has failed
         raise fault
 

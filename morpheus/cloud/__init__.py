@@ -94,8 +94,8 @@ class Cloud(Protocol):
     def price(self) -> Price:
         """Return what a new node costs at most."""
 
-    def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
-        """Return our servers of *forest*, in the order of their names."""
+    def list_servers(self, registry_id: str, forest: str | None = None) -> Sequence[Server]:
+        """Return our servers of *forest*, or of every forest, in the order of their names."""
 
     def ensure_server(self, order: Order) -> Server:
         """Return the server of that name, adopted or created, switched on and with an address.

@@ -44,7 +44,10 @@ class LocalCloud:
     def __init__(self, root: Path, *, first: Ports | None = None) -> None:
         self._root, self._ports = root / "forests", first or Ports()
 
-    def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
+    def list_servers(self, registry_id: str, forest: str | None = None) -> Sequence[Server]:
+        if forest is None:
+            found = (server for server in self._everybody() if _is_ours(server, registry_id))
+            return sorted(found, key=lambda server: server.name)
         folder = self._root / check_name(forest)
         with _translated(f"list {folder}"):
             names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []

@@ -105,6 +105,17 @@ def test_the_list_is_of_one_forest_and_in_the_order_of_names(cloud: Cloud) -> No
     assert names(cloud) == ["oak-node-1", "oak-node-2"]
 
 
+def test_the_list_of_all_forests_holds_ours_alone(cloud: Cloud) -> None:
+    for name in ("oak-node-2", "elm-node-1", "oak-node-1"):
+        cloud.ensure_server(order(name))
+    cloud.ensure_server(order("oaks-node-1", THEIRS))
+
+    found = cloud.list_servers(OURS)
+
+    assert [each.name for each in found] == ["elm-node-1", "oak-node-1", "oak-node-2"]
+    assert found[0].labels["forest-id"] == "elm"
+
+
 def test_a_name_of_another_registry_is_refused(cloud: Cloud) -> None:
     theirs = cloud.ensure_server(order("oak-node-1", THEIRS))
 

@@ -91,7 +91,7 @@ class Hills:
         self._inner, self._root, self._effects = LocalCloud(root), root, effects
         self._net = f"127.{random.randrange(1, 255)}.{random.randrange(255)}"
 
-    def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
+    def list_servers(self, registry_id: str, forest: str | None = None) -> Sequence[Server]:
         return [self._placed(server) for server in self._inner.list_servers(registry_id, forest)]
 
     def ensure_server(self, order: Order) -> Server:

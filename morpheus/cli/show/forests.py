@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from morpheus.forest import Forest, Node, Price
 
 if TYPE_CHECKING:
     from flows.plant import Planted
+    from morpheus.census import Census
+    from morpheus.cloud import Server
     from morpheus.plan import Step
     from morpheus.site import Found
 
@@ -44,32 +46,87 @@ def forest_fields(forest: Forest) -> dict[str, Any]:
 
 
 def forests(
-    found: Sequence["Found"], registries: Sequence[str], faults: Sequence[Exception] = (), *, json: bool
+    found: Sequence["Found"],
+    registries: Sequence[str],
+    faults: Sequence[Exception] = (),
+    census: "Census | None" = None,
+    *,
+    json: bool,
 ) -> None:
-    """Every forest, the registries that were asked, and the *faults* of those that could not be read."""
+    """Every forest, the registries that were asked, and the *faults* of those that could not be read.
+
+    *census* is what the cloud has of the forests; None where no forest is on one.
+    """
     if json:
-        known = [forest_fields(each.forest) for each in found]
-        as_json({"forests": known, "registries": list(registries), "faults": list(map(str, faults))})
+        known = [{**forest_fields(each.forest), "cloud": _presence(each.forest, census)} for each in found]
+        as_json(
+            {
+                "forests": known,
+                "registries": list(registries),
+                "faults": list(map(str, faults)),
+                "unrecorded": [_unrecorded(each) for each in census.unrecorded] if census else [],
+                "cloud_fault": (census.fault or None) if census else None,
+            }
+        )
         return
-    rows: list[tuple[str, ...]] = [
-        ("FOREST", "PROVIDER", "SIZE", "NODES", "STATUS", "CREATED (UTC)", "EUR/MONTH")
-    ]
+    headings = ["FOREST", "PROVIDER", "SIZE", "NODES", "STATUS", "CREATED (UTC)"]
+    paid = any(each.forest.price.monthly for each in found)
+    headings += [*(["CLOUD"] if census else []), *(["EUR/MONTH"] if paid else [])]
+    rows = []
     for each in found:
         forest = each.forest
         created = f"{forest.created_at:%Y-%m-%d %H:%M}" if forest.created_at else ""
-        price = f"{forest.price.monthly:.2f}" if forest.price.monthly else ""
-        nodes = str(len(forest.nodes))
-        words = (forest.name, forest.provider, forest.size, nodes, forest.status, created, price)
-        rows.append(tuple(word or UNKNOWN for word in words))
-    if not any(each.forest.price.monthly for each in found):
-        rows = [row[:-1] for row in rows]
+        words = [forest.name, forest.provider, forest.size, str(len(forest.nodes)), forest.status, created]
+        if census:
+            words.append(str(census.presences.get(forest.name, "")))
+        if paid:
+            words.append(f"{forest.price.monthly:.2f}" if forest.price.monthly else "")
+        rows.append([word or UNKNOWN for word in words])
     nothing = f"No forests yet. Plant one on this machine: {me()} plant local"
     total = sum((each.forest.price for each in found), Price())
     say(
-        *(table(*rows) if found else [nothing]),
+        *(table(headings, *rows) if found else [nothing]),
+        *(_warnings(census, {each.forest.name for each in found}) if census else []),
         *cost(total, "All together cost"),
         *(f"Registry: {url}" for url in registries),
     )
+
+
+def _warnings(census: "Census", forests: Collection[str]) -> list[str]:
+    """What the cloud did not tell, and what it has that nobody recorded."""
+    if census.fault:
+        return [f"What the cloud has of them is not known: {census.fault}"]
+    lines = []
+    for server in census.unrecorded:
+        forest = server.labels.get("forest-id", "")
+        costs = Price.of(server.metadata)
+        paid = f" and costs {costs}" if costs.monthly else ""
+        remedy = (
+            f"it goes with its forest {forest}, or in the Cloud Console"
+            if forest in forests
+            else f"remove it with {me()} teardown {forest}"
+        )
+        lines.append(
+            f"Unrecorded: {server.name} ({server.ip or UNKNOWN}, {server.status}) is ours{paid}: {remedy}"
+        )
+    return lines
+
+
+def _presence(forest: Forest, census: "Census | None") -> dict[str, Any] | None:
+    known = census.presences.get(forest.name) if census else None
+    if known is None:
+        return None
+    return {"servers": known.servers, "running": known.running, "unrecorded": list(known.unrecorded)}
+
+
+def _unrecorded(server: "Server") -> dict[str, Any]:
+    return {
+        "name": server.name,
+        "forest": server.labels.get("forest-id"),
+        "ip": server.ip or None,
+        "status": server.status,
+        "price": money(Price.of(server.metadata)),
+    }
 
 
 def steps(forest: Forest, steps: Sequence["Step"], *, json: bool) -> None:

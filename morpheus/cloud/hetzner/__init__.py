@@ -87,8 +87,8 @@ class HetznerCloud:
         asked = questions.of_project(self._api, self._catalogue, self._settings.hetzner)
         return (*asked, self._zones.check) if self._zones.wanted else asked
 
-    def list_servers(self, registry_id: str, forest: str) -> Sequence[Server]:
-        return self._servers.of(registry_id, check_name(forest))
+    def list_servers(self, registry_id: str, forest: str | None = None) -> Sequence[Server]:
+        return self._servers.of(registry_id, None if forest is None else check_name(forest))
 
     def ensure_server(self, order: Order) -> Server:
         forest_of(order.name)

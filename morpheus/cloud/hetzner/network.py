@@ -26,8 +26,10 @@ PORTS = {"ssh": 22, "nats": 4222, "leafnode": 7777, "monitoring": 8222}
 CLUSTER_PORT = 6222
 
 
-def selector(registry_id: str, forest: str) -> str:
-    return f"managed-by=={MANAGED_BY},registry-id=={registry_id},forest-id=={forest}"
+def selector(registry_id: str, forest: str | None = None) -> str:
+    """What chooses the resources of ours: of *forest*, or of all."""
+    ours = f"managed-by=={MANAGED_BY},registry-id=={registry_id}"
+    return ours if forest is None else f"{ours},forest-id=={forest}"
 
 
 def labels(registry_id: str, forest: str) -> dict[str, str]:

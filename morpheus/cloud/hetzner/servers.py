@@ -70,8 +70,9 @@ class Servers:
         self._grounds: dict[tuple[str, str], Ground] = {}
         self._lock = threading.Lock()
 
-    def of(self, registry_id: str, forest: str) -> Sequence[Server]:
-        with self._api.call(f"list the servers of {forest}"):
+    def of(self, registry_id: str, forest: str | None) -> Sequence[Server]:
+        """Our servers of *forest*, or all: one request for each fifty begun, one for prices with IPv4."""
+        with self._api.call(f"list the servers of {forest or 'all forests'}"):
             found = self._api.client.servers.get_all(label_selector=selector(registry_id, forest))
         return [self._server(each) for each in sorted(found, key=lambda each: str(each.name))]
 

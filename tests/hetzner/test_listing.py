@@ -1,0 +1,223 @@
+"""morpheus list: what the cloud has of the forests, in how many requests, and without the cloud."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hcloud
+import pytest
+from typer.testing import CliRunner
+
+from morpheus import site
+from morpheus.cli import listing
+from morpheus.cli.app import app
+from morpheus.forest import Forest, Node
+from morpheus.registry import Registry
+from morpheus.registry.local import LocalStore
+from tests.hetzner.project import OURS, THEIRS, ensure, provider
+from tests.simulator import Simulator
+from tests.simulator.catalogue import IMAGES
+from tests.simulator.state import ServerState
+
+
+@dataclass
+class Device:
+    """A device whose settings lead to a simulated project, and its registry."""
+
+    simulator: Simulator
+    folder: Path
+
+    def settle(self, *, token: str | None, provider: str = "hetzner") -> None:
+        url = f"{self.simulator.url}/v1"
+        hetzner = {"token": token, "api_url": url, "boxes_url": url, "ipv6_target": "::1"}
+        text = {
+            "registry": {"type": "local", "url": str(self.folder / "registry.json")},
+            "machine": {"provider": provider, "hetzner": hetzner},
+        }
+        (self.folder / "morpheus.yaml").write_text(json.dumps(text))  # JSON is YAML
+
+    def record(self, forest: str, nodes: int, kind: str = "hetzner") -> str:
+        """Record a forest; returns the id of its registry."""
+        store = LocalStore(self.folder / "registry.json") if kind == "hetzner" else None
+        registry = Registry(store) if store else site.local_registry()
+        named = tuple(Node(f"{forest}-node-{k}", "2001:db8::1", "active") for k in range(1, nodes + 1))
+        registry.update(lambda document, _: document.with_forest(Forest(forest, kind, nodes=named)))
+        return registry.read().registry_id or ""
+
+    def list(self, *words: str) -> str:
+        done = CliRunner().invoke(app, ["list", *words])
+        assert done.exit_code == 0, done.output
+        assert self.simulator.token not in done.output
+        return done.stdout
+
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.list("--output", "json"))
+        return found
+
+
+@pytest.fixture
+def device(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Device:
+    return settled(simulator, tmp_path, monkeypatch)
+
+
+def settled(simulator: Simulator, folder: Path, patch: pytest.MonkeyPatch) -> Device:
+    for name in ("HETZNER_API_TOKEN", "HCLOUD_TOKEN"):
+        patch.delenv(name, raising=False)
+    patch.setenv("MORPHEUS_CONFIG", str(folder / "morpheus.yaml"))
+    patch.setenv("MORPHEUS_DATA_DIR", str(folder / "data"))
+    device = Device(simulator, folder)
+    device.settle(token=simulator.token)
+    return device
+
+
+def put(simulator: Simulator, registry_id: str, names: Sequence[str], *, ipv4: str | None = None) -> None:
+    """Servers that run, as if they had been made long ago."""
+    world = simulator.world
+    for name in names:
+        number = world.new_id()
+        world.servers[number] = ServerState(
+            id=number,
+            name=name,
+            created=world.now(),
+            labels={
+                "managed-by": "morpheus",
+                "registry-id": registry_id,
+                "forest-id": name.rpartition("-node-")[0],
+                "node-id": name,
+            },
+            server_type="cx23",
+            location="fsn1",
+            image=next(iter(IMAGES)),
+            user_data="",
+            ssh_keys=[],
+            root_password=None,
+            hypervisor=1,
+            status="running",
+            ipv4=ipv4,
+            ipv6=f"2001:db8:{number:x}::/64",
+            primary_ips={"ipv4": number, "ipv6": number},
+        )
+
+
+def row(text: str, forest: str) -> str:
+    return next(line for line in text.splitlines() if line.split()[:1] == [forest])
+
+
+def test_what_runs_is_told_for_each_forest(device: Device) -> None:
+    registry_id = device.record("oak", 3)
+    device.record("elm", 1)
+    device.record("fir", 1, kind="local")
+    cloud = provider(device.simulator, device.folder)
+    ensure(cloud, 3, registry_id=registry_id)
+    url = f"{device.simulator.url}/v1"
+    off = hcloud.Client(device.simulator.token, api_endpoint=url).servers.get_by_name("oak-node-2")
+    assert off
+    off.power_off()
+
+    text = device.list()
+
+    assert "2/3 running" in row(text, "oak")
+    assert "0/1 running" in row(text, "elm")
+    assert "running" not in row(text, "fir")
+    clouds = {each["name"]: each["cloud"] for each in device.json()["forests"]}
+    assert clouds == {
+        "oak": {"servers": 3, "running": 2, "unrecorded": []},
+        "elm": {"servers": 0, "running": 0, "unrecorded": []},
+        "fir": None,
+    }
+
+
+def test_servers_that_nobody_recorded_are_told(device: Device) -> None:
+    registry_id = device.record("oak", 1)
+    put(device.simulator, registry_id, ["oak-node-1", "oak-node-7", "ash-node-1"])
+    put(device.simulator, THEIRS, ["yew-node-1"])
+
+    text, found = device.list(), device.json()
+
+    assert "1/1 running, 1 unrecorded!" in row(text, "oak")
+    ash, oak = (line for line in text.splitlines() if line.startswith("Unrecorded: "))
+    assert ash.startswith("Unrecorded: ash-node-1 (2001:db8:")
+    assert "/month: remove it with morpheus teardown ash" in ash.replace(sys.argv[0], "morpheus")
+    assert "oak-node-7" in oak
+    assert "goes with its forest oak" in oak
+    assert "yew" not in text
+    assert [(each["name"], each["forest"], each["status"]) for each in found["unrecorded"]] == [
+        ("ash-node-1", "ash", "running"),
+        ("oak-node-7", "oak", "running"),
+    ]
+    assert found["unrecorded"][0]["price"]["monthly"] > 0
+    assert found["forests"][0]["cloud"]["unrecorded"] == ["oak-node-7"]
+
+
+@pytest.mark.parametrize(("servers", "requests"), [(1, 1), (50, 1), (51, 2), (120, 3)])
+@pytest.mark.parametrize("ipv4", [None, "192.0.2.1"])
+def test_a_list_is_one_request_for_each_fifty_servers_begun_and_one_for_prices(
+    device: Device, servers: int, requests: int, ipv4: str | None
+) -> None:
+    registry_id = device.record("oak", 100)
+    device.record("elm", 20)
+    every = [f"oak-node-{k}" for k in range(1, 101)] + [f"elm-node-{k}" for k in range(1, 21)]
+    put(device.simulator, registry_id, every[:servers], ipv4=ipv4)
+
+    text = device.list()
+
+    assert f"{min(servers, 100)}/100 running" in row(text, "oak")
+    assert device.simulator.requests["GET /servers"] == requests
+    assert device.simulator.requests.total() == requests + bool(ipv4)
+
+
+# Without the cloud
+
+
+def test_without_a_token_the_forests_are_listed_and_why_no_more(device: Device) -> None:
+    device.record("oak", 1)
+    device.settle(token=None)
+
+    text, found = device.list(), device.json()
+
+    assert row(text, "oak").split()[-1] == "-"
+    assert "What the cloud has of them is not known: There is no API token" in text
+    assert found["forests"][0]["cloud"] is None
+    assert found["cloud_fault"].startswith("There is no API token")
+
+
+def test_a_cloud_that_refuses_is_told(device: Device) -> None:
+    device.record("oak", 1)
+    device.settle(token="w" * 64)
+
+    assert "is not known: Cannot list the servers of all forests: the token is not accepted" in device.list()
+
+
+def test_a_cloud_that_keeps_silent_is_not_waited_for(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "BOUND", 0.5)
+    device.record("oak", 1)
+    device.simulator.faults.lose_reply("GET /servers", times=None, after="timeout")
+    started = time.monotonic()
+
+    text = device.list()
+
+    assert time.monotonic() - started < 5
+    assert row(text, "oak").split()[-1] == "-"
+    assert "is not known: There was no answer for" in text
+
+
+def test_without_a_forest_on_the_cloud_nothing_is_asked(device: Device) -> None:
+    device.record("fir", 1, kind="local")
+    put(device.simulator, OURS, ["oak-node-1"])
+    program = "import sys; from morpheus.cli.app import app; app(['list'], standalone_mode=False); "
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program} sys.exit('hcloud' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert row(done.stdout, "fir")
+    assert "CLOUD" not in done.stdout
+    assert not device.simulator.requests
