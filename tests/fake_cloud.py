@@ -179,6 +179,9 @@ class FakeCloud:
     def clear(self, registry_id: str, forest: str) -> None:
         pass  # they share nothing
 
+    def holdings(self, registry_id: str, forest: str) -> Sequence[str]:
+        return [f"server {server.name}" for server in self.list_servers(registry_id, forest)]
+
     def machine(self, server: Server) -> FakeMachine:
         """The machine of *server*; of one that is not there, an empty one that keeps nothing."""
         return self.machines.get(server.name) or FakeMachine(server.name, self.script)

@@ -159,15 +159,19 @@ def teardown(
     name: NameArgument = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryRunOption = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Remove a forest: its servers and all their data first, then its record."""
     from morpheus.cli import running  # noqa: PLC0415  # reading commands start without it
 
-    chosen, nodes = running.to_tear_down(name)
+    doomed = running.to_tear_down(name, look=dry_run or not yes)
+    if dry_run:
+        show.doomed(doomed, json=output is Output.JSON)
+        return
     if not yes:
-        show.ask_for_name(chosen, nodes)
-    show.torn_down(chosen, running.teardown(chosen), json=output is Output.JSON)
+        show.ask_for_name(doomed)
+    show.torn_down(doomed.name, running.teardown(doomed.name), json=output is Output.JSON)
 
 
 @app.command()

@@ -7,15 +7,16 @@ temporary one that ends with the command.
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from morpheus import settings as config
 from morpheus import site, watch
 from morpheus.cli import progress, server, temporary
 from morpheus.cli.looking import forget_contexts, the_forest
+from morpheus.cloud import Cloud
 from morpheus.errors import ForestNotFoundError, UnreachableError
-from morpheus.forest import Forest, Size, check_name, wanted_nodes
+from morpheus.forest import Forest, Price, Size, check_name, wanted_nodes
 from morpheus.machine.binaries import find_programs
 from morpheus.plan import Step, Wanted, check_budget, plan_plant, reserve
 
@@ -60,18 +61,36 @@ def plant(cloud: str, size: Size | None, nodes: int | None, name: str | None, *,
         return flow(name=name, nodes=wanted_nodes(size, nodes), cloud=cloud, keep=keep)
 
 
-def to_tear_down(name: str | None) -> tuple[str, int]:
-    """The forest that is meant and how many nodes it has, machines without a record included."""
-    if name is None:
-        forest = the_forest(None).forest
-        return forest.name, len(forest.nodes)
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """What a teardown removes; ``holdings`` is all there is of it in words, where that was looked for."""
+
+    name: str
+    nodes: int
+    price: Price
+    holdings: tuple[str, ...] = ()
+
+
+def to_tear_down(name: str | None, *, look: bool) -> Doomed:
+    """The forest that is meant, machines without a record included; *look* at all there is of it."""
     settings = config.load()
-    found = site.find(settings, check_name(name))
+    found = the_forest(None) if name is None else site.find(settings, check_name(name))
     if found:
-        return name, len(found.forest.nodes)
-    if unrecorded := site.unrecorded(settings, name):
-        return name, len(unrecorded)
-    raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
+        forest = found.forest
+        doomed = Doomed(forest.name, len(forest.nodes), forest.price)
+        return _looked_at(doomed, site.cloud_of(settings, forest), found.registry_id) if look else doomed
+    if name is None or not (servers := site.unrecorded(settings, name)):
+        raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
+    doomed = Doomed(name, len(servers), sum((Price.of(each.metadata) for each in servers), Price()))
+    registry_id = servers[0].labels["registry-id"]
+    is_local = registry_id == site.local_registry().read().registry_id
+    where = site.local_cloud() if is_local else site.configured_cloud(settings)
+    return _looked_at(doomed, where, registry_id) if look else doomed
+
+
+def _looked_at(doomed: Doomed, cloud: Cloud, registry_id: str) -> Doomed:
+    with progress.shown("Looking at what there is ..."):
+        return replace(doomed, holdings=tuple(cloud.holdings(registry_id, doomed.name)))
 
 
 def teardown(name: str) -> tuple[str, ...]:

@@ -138,6 +138,9 @@ class Cloud(Protocol):
             CloudError: something of it cannot be removed yet.
         """
 
+    def holdings(self, registry_id: str, forest: str) -> Sequence[str]:
+        """Return all there is of *forest* with our labels, in words that a person decides by."""
+
     def machine(self, server: Server) -> Machine:
         """Return the way onto *server*."""
 

@@ -242,3 +242,16 @@ def test_admitting_returns_the_nodes_as_they_are_to_be_recorded(cloud: Cloud) ->
         each.metadata.items() <= new.metadata.items() for each, new in zip(made, admitted, strict=True)
     )
     assert list(cloud.admit(OURS, "oak", admitted)) == list(admitted)
+
+
+def test_what_there_is_of_a_forest_is_told_and_no_more(cloud: Cloud) -> None:
+    for name in ("oak-node-1", "oak-node-2", "elm-node-1"):
+        cloud.ensure_server(order(name))
+    cloud.ensure_server(order("oaks-node-1", THEIRS))
+
+    told = "\n".join(cloud.holdings(OURS, "oak"))
+
+    assert ("oak-node-1" in told, "oak-node-2" in told) == (True, True)
+    assert ("elm" in told, "oaks" in told) == (False, False)
+    assert list(cloud.holdings(OURS, "oaks")) == []
+    assert names(cloud) == ["oak-node-1", "oak-node-2"]

@@ -116,6 +116,9 @@ class Hills:
     def clear(self, registry_id: str, forest: str) -> None:
         pass
 
+    def holdings(self, registry_id: str, forest: str) -> Sequence[str]:
+        return self._inner.holdings(registry_id, forest)
+
     def machine(self, server: Server) -> HillMachine:
         return HillMachine(server.name, self._inner.machine(server).folder, server.ip, self._effects)
 

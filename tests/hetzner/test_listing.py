@@ -1,107 +1,22 @@
 """morpheus list: what the cloud has of the forests, in how many requests, and without the cloud."""
 
-import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import hcloud
 import pytest
-from typer.testing import CliRunner
 
-from morpheus import site
 from morpheus.cli import listing
-from morpheus.cli.app import app
-from morpheus.forest import Forest, Node
-from morpheus.registry import Registry
-from morpheus.registry.local import LocalStore
+from tests.hetzner.device import Device, put, settled
 from tests.hetzner.project import OURS, THEIRS, ensure, provider
 from tests.simulator import Simulator
-from tests.simulator.catalogue import IMAGES
-from tests.simulator.state import ServerState
-
-
-@dataclass
-class Device:
-    """A device whose settings lead to a simulated project, and its registry."""
-
-    simulator: Simulator
-    folder: Path
-
-    def settle(self, *, token: str | None, provider: str = "hetzner") -> None:
-        url = f"{self.simulator.url}/v1"
-        hetzner = {"token": token, "api_url": url, "boxes_url": url, "ipv6_target": "::1"}
-        text = {
-            "registry": {"type": "local", "url": str(self.folder / "registry.json")},
-            "machine": {"provider": provider, "hetzner": hetzner},
-        }
-        (self.folder / "morpheus.yaml").write_text(json.dumps(text))  # JSON is YAML
-
-    def record(self, forest: str, nodes: int, kind: str = "hetzner") -> str:
-        """Record a forest; returns the id of its registry."""
-        store = LocalStore(self.folder / "registry.json") if kind == "hetzner" else None
-        registry = Registry(store) if store else site.local_registry()
-        named = tuple(Node(f"{forest}-node-{k}", "2001:db8::1", "active") for k in range(1, nodes + 1))
-        registry.update(lambda document, _: document.with_forest(Forest(forest, kind, nodes=named)))
-        return registry.read().registry_id or ""
-
-    def list(self, *words: str) -> str:
-        done = CliRunner().invoke(app, ["list", *words])
-        assert done.exit_code == 0, done.output
-        assert self.simulator.token not in done.output
-        return done.stdout
-
-    def json(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.list("--output", "json"))
-        return found
 
 
 @pytest.fixture
 def device(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Device:
     return settled(simulator, tmp_path, monkeypatch)
-
-
-def settled(simulator: Simulator, folder: Path, patch: pytest.MonkeyPatch) -> Device:
-    for name in ("HETZNER_API_TOKEN", "HCLOUD_TOKEN"):
-        patch.delenv(name, raising=False)
-    patch.setenv("MORPHEUS_CONFIG", str(folder / "morpheus.yaml"))
-    patch.setenv("MORPHEUS_DATA_DIR", str(folder / "data"))
-    device = Device(simulator, folder)
-    device.settle(token=simulator.token)
-    return device
-
-
-def put(simulator: Simulator, registry_id: str, names: Sequence[str], *, ipv4: str | None = None) -> None:
-    """Servers that run, as if they had been made long ago."""
-    world = simulator.world
-    for name in names:
-        number = world.new_id()
-        world.servers[number] = ServerState(
-            id=number,
-            name=name,
-            created=world.now(),
-            labels={
-                "managed-by": "morpheus",
-                "registry-id": registry_id,
-                "forest-id": name.rpartition("-node-")[0],
-                "node-id": name,
-            },
-            server_type="cx23",
-            location="fsn1",
-            image=next(iter(IMAGES)),
-            user_data="",
-            ssh_keys=[],
-            root_password=None,
-            hypervisor=1,
-            status="running",
-            ipv4=ipv4,
-            ipv6=f"2001:db8:{number:x}::/64",
-            primary_ips={"ipv4": number, "ipv6": number},
-        )
 
 
 def row(text: str, forest: str) -> str:
@@ -119,12 +34,12 @@ def test_what_runs_is_told_for_each_forest(device: Device) -> None:
     assert off
     off.power_off()
 
-    text = device.list()
+    text = device.run("list")
 
     assert "2/3 running" in row(text, "oak")
     assert "0/1 running" in row(text, "elm")
     assert "running" not in row(text, "fir")
-    clouds = {each["name"]: each["cloud"] for each in device.json()["forests"]}
+    clouds = {each["name"]: each["cloud"] for each in device.json("list")["forests"]}
     assert clouds == {
         "oak": {"servers": 3, "running": 2, "unrecorded": []},
         "elm": {"servers": 0, "running": 0, "unrecorded": []},
@@ -137,7 +52,7 @@ def test_servers_that_nobody_recorded_are_told(device: Device) -> None:
     put(device.simulator, registry_id, ["oak-node-1", "oak-node-7", "ash-node-1"])
     put(device.simulator, THEIRS, ["yew-node-1"])
 
-    text, found = device.list(), device.json()
+    text, found = device.run("list"), device.json("list")
 
     assert "1/1 running, 1 unrecorded!" in row(text, "oak")
     ash, oak = (line for line in text.splitlines() if line.startswith("Unrecorded: "))
@@ -164,7 +79,7 @@ def test_a_list_is_one_request_for_each_fifty_servers_begun_and_one_for_prices(
     every = [f"oak-node-{k}" for k in range(1, 101)] + [f"elm-node-{k}" for k in range(1, 21)]
     put(device.simulator, registry_id, every[:servers], ipv4=ipv4)
 
-    text = device.list()
+    text = device.run("list")
 
     assert f"{min(servers, 100)}/100 running" in row(text, "oak")
     assert device.simulator.requests["GET /servers"] == requests
@@ -178,9 +93,9 @@ def test_without_a_token_the_forests_are_listed_and_why_no_more(device: Device) 
     device.record("oak", 1)
     device.settle(token=None)
 
-    text, found = device.list(), device.json()
+    text, found = device.run("list"), device.json("list")
 
-    assert row(text, "oak").split()[-1] == "-"
+    assert row(text, "oak").split()[-2] == "-"
     assert "What the cloud has of them is not known: There is no API token" in text
     assert found["forests"][0]["cloud"] is None
     assert found["cloud_fault"].startswith("There is no API token")
@@ -190,7 +105,9 @@ def test_a_cloud_that_refuses_is_told(device: Device) -> None:
     device.record("oak", 1)
     device.settle(token="w" * 64)
 
-    assert "is not known: Cannot list the servers of all forests: the token is not accepted" in device.list()
+    assert "is not known: Cannot list the servers of all forests: the token is not accepted" in device.run(
+        "list"
+    )
 
 
 def test_a_cloud_that_keeps_silent_is_not_waited_for(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,10 +116,10 @@ def test_a_cloud_that_keeps_silent_is_not_waited_for(device: Device, monkeypatch
     device.simulator.faults.lose_reply("GET /servers", times=None, after="timeout")
     started = time.monotonic()
 
-    text = device.list()
+    text = device.run("list")
 
     assert time.monotonic() - started < 5
-    assert row(text, "oak").split()[-1] == "-"
+    assert row(text, "oak").split()[-2] == "-"
     assert "is not known: There was no answer for" in text
 
 

@@ -1,6 +1,6 @@
 """What commands print: tables and sentences for people, JSON for scripts (docs/output.md)."""
 
-from morpheus.cli.show.forests import ask_for_name, connection, forests, planted, steps, torn_down
+from morpheus.cli.show.forests import ask_for_name, connection, doomed, forests, planted, steps, torn_down
 from morpheus.cli.show.health import health, health_screen, watched
 from morpheus.cli.show.kept import backups, moved, replaced, report
 from morpheus.cli.show.settings import answers, changed, places, server, setting, settings, stopped, versions
@@ -13,6 +13,7 @@ __all__ = [
     "changed",
     "connection",
     "document",
+    "doomed",
     "forests",
     "health",
     "health_screen",

@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from morpheus.cli.show.text import UNKNOWN, as_json, cost, me, moment, money, say, table
+from morpheus.cli.show.text import UNKNOWN, as_json, cost, lines, me, moment, money, say, table
 from morpheus.errors import InvalidInputError
 from morpheus.forest import Forest, Node, Price
 
 if TYPE_CHECKING:
     from flows.plant import Planted
     from morpheus.census import Census
+    from morpheus.cli.running import Doomed
     from morpheus.cloud import Server
     from morpheus.plan import Step
     from morpheus.site import Found
@@ -96,7 +97,7 @@ def _warnings(census: "Census", forests: Collection[str]) -> list[str]:
     """What the cloud did not tell, and what it has that nobody recorded."""
     if census.fault:
         return [f"What the cloud has of them is not known: {census.fault}"]
-    lines = []
+    told = []
     for server in census.unrecorded:
         forest = server.labels.get("forest-id", "")
         costs = Price.of(server.metadata)
@@ -106,10 +107,10 @@ def _warnings(census: "Census", forests: Collection[str]) -> list[str]:
             if forest in forests
             else f"remove it with {me()} teardown {forest}"
         )
-        lines.append(
+        told.append(
             f"Unrecorded: {server.name} ({server.ip or UNKNOWN}, {server.status}) is ours{paid}: {remedy}"
         )
-    return lines
+    return told
 
 
 def _presence(forest: Forest, census: "Census | None") -> dict[str, Any] | None:
@@ -180,20 +181,36 @@ def connection(context: str, path: Path, environment: Mapping[str, str], *, json
     print(f"# The nats command knows it too: nats --context {context} {what}", file=sys.stderr)
 
 
-def ask_for_name(name: str, nodes: int) -> None:
-    """Have the name typed before something is lost for good.
+def doomed(doomed: "Doomed", *, json: bool) -> None:
+    """What a teardown would remove."""
+    if json:
+        holdings, price = list(doomed.holdings), money(doomed.price)
+        as_json({"name": doomed.name, "nodes": doomed.nodes, "holdings": holdings, "price": price})
+        return
+    say(*_doomed(doomed))
+
+
+def _doomed(doomed: "Doomed") -> list[str]:
+    above = f"Tearing {doomed.name} down removes its {doomed.nodes} node(s) and all their data:"
+    there = [f"  {each}" for each in doomed.holdings] or ["  nothing but its record is left"]
+    return [above, *there, *cost(doomed.price, "Until now it costs")]
+
+
+def ask_for_name(doomed: "Doomed") -> None:
+    """Show what would be lost for good, and have its name typed before.
 
     Raises:
         InvalidInputError: it was not typed, or nobody is there to type.
     """
     if not sys.stdin.isatty():
-        raise InvalidInputError(f"Nobody is here to confirm it: morpheus teardown {name} --yes")
+        raise InvalidInputError(f"Nobody is here to confirm it: morpheus teardown {doomed.name} --yes")
+    print(lines(*_doomed(doomed)), file=sys.stderr)  # what is printed for scripts stays whole
     try:
-        typed = input(f"This removes {name} with its {nodes} node(s) and all their data. Type its name: ")
+        typed = input("Type its name to remove all of it: ")
     except EOFError:
         typed = ""
-    if typed.strip() != name:
-        raise InvalidInputError(f"That was not {name}: nothing was changed.")
+    if typed.strip() != doomed.name:
+        raise InvalidInputError(f"That was not {doomed.name}: nothing was changed.")
 
 
 def torn_down(name: str, machines: Sequence[str], *, json: bool) -> None:

@@ -118,6 +118,15 @@ class HetznerCloud:
         self._zones.sweep(registry_id, check_name(forest))
         self._surroundings(registry_id, forest).clear()
 
+    def holdings(self, registry_id: str, forest: str) -> Sequence[str]:
+        around = self._surroundings(registry_id, forest)
+        return (
+            *self._servers.described(registry_id, forest),
+            *(f"firewall {each.name}" for each in around.firewalls()),
+            *(f"placement group {each.name}" for each in around.groups()),
+            *self._zones.described(registry_id, forest),
+        )
+
     def machine(self, server: Server) -> Machine:
         if self._ways is None:
             raise MissingPartError(f"{server.name}: the way onto servers of Hetzner is not built in yet.")

@@ -31,6 +31,7 @@ from morpheus.cloud.hetzner.catalogue import Candidate, Catalogue
 from morpheus.cloud.hetzner.keys import ensure_key, public_key
 from morpheus.cloud.hetzner.network import Surroundings, applied, selector
 from morpheus.errors import CloudBusyError, CloudError, InvalidInputError, MissingPartError, RefusedError
+from morpheus.forest import Price
 from morpheus.settings import FirewallSettings, MachineSettings
 from morpheus.wait import wait_until
 
@@ -72,9 +73,11 @@ class Servers:
 
     def of(self, registry_id: str, forest: str | None) -> Sequence[Server]:
         """Our servers of *forest*, or all: one request for each fifty begun, one for prices with IPv4."""
-        with self._api.call(f"list the servers of {forest or 'all forests'}"):
-            found = self._api.client.servers.get_all(label_selector=selector(registry_id, forest))
-        return [self._server(each) for each in sorted(found, key=lambda each: str(each.name))]
+        return [self._server(each) for each in self._ours(registry_id, forest)]
+
+    def described(self, registry_id: str, forest: str) -> Sequence[str]:
+        """Our servers of *forest* in words, and what keeps them or outlives them."""
+        return [self._described(each) for each in self._ours(registry_id, forest)]
 
     def ensure(self, order: Order) -> Server:
         _check(order)
@@ -113,6 +116,20 @@ class Servers:
     def _every_server(self) -> dict[str, BoundServer]:
         with self._api.call("list the servers of the project"):
             return {str(each.name): each for each in self._api.client.servers.get_all()}
+
+    def _ours(self, registry_id: str, forest: str | None) -> list[BoundServer]:
+        with self._api.call(f"list the servers of {forest or 'all forests'}"):
+            found = self._api.client.servers.get_all(label_selector=selector(registry_id, forest))
+        return sorted(found, key=lambda each: str(each.name))
+
+    def _described(self, found: BoundServer) -> str:
+        server = self._server(found)
+        kind = f"{server.metadata['server_type']} in {server.metadata['location']}"
+        price = Price.of(server.metadata)
+        words = [kind, *filter(None, (server.ip, server.metadata.get("ipv4"))), server.status, str(price)]
+        kept = "; PROTECTED: it stays until that is lifted" if _is_protected(found) else ""
+        volumes = f"; its {len(found.volumes)} volume(s) stay, and cost" if found.volumes else ""
+        return f"server {server.name} ({', '.join(words)}){kept}{volumes}"
 
     def _server(self, found: BoundServer) -> Server:
         assert found.location  # only partial objects lack these

@@ -88,13 +88,12 @@ class Zones:
 
     def sweep(self, registry_id: str, forest: str) -> None:
         """Remove every name of *forest* that is ours, in whichever zone."""
-        self._remove(self.of(registry_id, forest))
+        self._remove([each for _, each in self._everywhere(registry_id, forest)])
 
-    def of(self, registry_id: str, forest: str) -> list[BoundZoneRRSet]:
-        """Every set of *forest* that is ours, in whichever zone."""
-        with self._api.call("list the zones"):
-            zones = self._api.client.zones.get_all(mode="primary")
-        return [each for zone in zones for each in self._left(zone, registry_id, forest)]
+    def described(self, registry_id: str, forest: str) -> Sequence[str]:
+        """Every name of *forest* that is ours, in words."""
+        found = self._everywhere(registry_id, forest)
+        return [f"DNS name {each.name}.{zone.name} ({each.type})" for zone, each in found]
 
     # Looking
 
@@ -126,6 +125,12 @@ class Zones:
     def _forget(self) -> None:
         with self._lock:
             self._zone = None
+
+    def _everywhere(self, registry_id: str, forest: str) -> list[tuple[BoundZone, BoundZoneRRSet]]:
+        """Every set of *forest* that is ours, with its zone."""
+        with self._api.call("list the zones"):
+            zones = self._api.client.zones.get_all(mode="primary")
+        return [(zone, each) for zone in zones for each in self._left(zone, registry_id, forest)]
 
     def _ours(self, zone: BoundZone, registry_id: str, forest: str) -> list[BoundZoneRRSet]:
         with self._api.call(f"list the names of {forest} in {zone.name}"):
