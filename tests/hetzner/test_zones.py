@@ -1,5 +1,6 @@
 """The names of nodes in DNS, in a simulated project."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -338,3 +339,41 @@ def test_a_domain_may_be_written_in_many_ways() -> None:
     assert DnsSettings(provider="hetzner", domain="Trees.Example.COM.").domain == "trees.example.com"
     with pytest.raises(ValueError, match="needs a domain"):
         DnsSettings(provider="hetzner")
+
+
+def test_what_is_no_address_gets_no_name(make: Make, simulator: Simulator, zone: BoundZone) -> None:
+    (made,) = ensure(cloud := make(), 1)
+
+    cloud.admit(OURS, "oak", [Server(made.name, made.ip, {}, {"ipv4": "anything"})])
+
+    assert names(simulator) == {"oak-node-1/AAAA": [made.ip]}
+
+
+# Whatever goes wrong
+
+
+def repeated(act: Callable[[], object]) -> None:
+    """As a task does, more often."""
+    for _ in range(30):
+        with contextlib.suppress(TransientError):
+            act()
+            return
+    act()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_names_are_all_there_or_none_is(make: Make, simulator: Simulator, zone: BoundZone, seed: int) -> None:
+    cloud = make(ipv4=True)
+    cloud._zones._api.client._client._retry_interval_func = lambda _: 0.01
+    made = ensure(cloud, 3)
+
+    simulator.faults.random(seed, 0.25)
+    repeated(lambda: cloud.admit(OURS, "oak", made))
+    wanted = {f"{each.name}/AAAA": [each.ip] for each in made}
+    assert names(simulator) == wanted | {f"{each.name}/A": [each.metadata["ipv4"]] for each in made}
+
+    for each in made:
+        repeated(lambda name=each.name: cloud.delete_server(OURS, name))  # type: ignore[misc]
+    repeated(lambda: cloud.clear(OURS, "oak"))
+    assert names(simulator) == {}
+    assert simulator.billable() == []

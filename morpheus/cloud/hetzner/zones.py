@@ -149,8 +149,11 @@ class Zones:
     def _addresses(self, zone: BoundZone, node: Server) -> dict[Key, str]:
         """The addresses of *node*, each by name in *zone* and type."""
         name = f"{node.name}.{self._domain}".removesuffix(f".{zone.name}")
-        found = filter(None, (node.ip, node.metadata.get("ipv4")))
-        return {(name, "AAAA" if ip_address(each).version == 6 else "A"): each for each in found}  # noqa: PLR2004
+        found: dict[Key, str] = {}
+        for each in filter(None, (node.ip, node.metadata.get("ipv4"))):
+            with contextlib.suppress(ValueError):  # anybody may have written the record it comes from
+                found[name, "A" if ip_address(each).version == 4 else "AAAA"] = each  # noqa: PLR2004
+        return found
 
     # Changing
 
