@@ -16,7 +16,7 @@ from blocks import open_cloud, open_registry
 from morpheus import site
 from morpheus.cloud import Cloud, Server
 from morpheus.errors import ForestBusyError, MorpheusError, RefusedError
-from morpheus.forest import Status
+from morpheus.forest import Forest, Status
 from morpheus.machine import StoreState
 from morpheus.names import name_from
 from morpheus.plan import made_by, undone
@@ -84,8 +84,9 @@ def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     with contextlib.suppress(MorpheusError):
         cloud = open_cloud(given.get("cloud", "settings"))
         registry = open_registry(given.get("registry", "settings"), cloud.provider)
-        forest = registry.find(name)
-        if forest is None or not made_by(forest, run):
+        document = registry.read()
+        forest = document.forests.get(name)
+        if forest is None or not _began(cloud, document.registry_id or "", forest, run):
             return
         try:
             claim = Claim(name, "undo", run)
@@ -93,3 +94,14 @@ def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
                 undo(cloud, hold, run)
         except ForestBusyError as error:
             log.warning("%s", error)
+
+
+def _began(cloud: Cloud, registry_id: str, forest: Forest, run: str) -> bool:
+    """Whether *run* left something half done: names it reserved, or servers for those of an earlier run."""
+    if made_by(forest, run):
+        return True
+    unfinished = {node.name for node in forest.nodes if node.status == Status.PROVISIONING}
+    if not unfinished:
+        return False
+    there = cloud.list_servers(registry_id, forest.name)
+    return any(server.run == run and server.name in unfinished for server in there)

@@ -1,11 +1,15 @@
 """Healing on the simulated cloud, and what is left when that fails."""
 
 from collections.abc import Callable, Mapping
+from uuid import UUID, uuid4
 
 import hcloud
 import pytest
 from hcloud.zones import BoundZone, ZoneRecord
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Running
 
+from flows._undo import sweep
 from flows.plant import plant
 from flows.teardown import teardown
 from morpheus.errors import CloudError, InvalidInputError, RefusedError
@@ -78,6 +82,26 @@ def test_a_replacement_that_finds_no_room_leaves_the_survivors_alone(
     assert (forest.status, recorded(forest)) == (Status.ACTIVE, addresses(simulator))
     assert sorted(simulator.servers) == [*survivors, "oak-node-6", "oak-node-7"]
     assert admitted(simulator) == sorted(addresses(simulator).values())
+
+
+def test_what_a_killed_second_try_made_is_taken_back_from_outside(home: Home, simulator: Simulator) -> None:
+    """The names are those that the first try reserved; only the servers tell of the second."""
+    plant("oak", nodes=5)
+    lose(simulator, "oak-node-4", "oak-node-5")
+    for keep in (False, True):  # with keep nobody takes anything back, as when the process dies
+        simulator.faults.unavailable(times=1)
+        with pytest.raises(CloudError, match="found no place"):
+            plant("oak", keep=keep)
+    survivors = ["oak-node-1", "oak-node-2", "oak-node-3"]
+    (made,) = (each for name, each in simulator.servers.items() if name not in survivors)
+
+    killed = FlowRun(id=UUID(made.labels["run-id"]), flow_id=uuid4(), parameters={"name": "oak"})
+    sweep(plant, killed, Running())
+
+    assert sorted(simulator.servers) == survivors
+    assert home.forests["oak"].lease is None
+    plant("oak")
+    assert recorded(home.forests["oak"]) == addresses(simulator)
 
 
 def test_a_replacement_whose_name_is_taken_leaves_the_survivors_alone(
