@@ -12,6 +12,7 @@ from morpheus import settings as config
 from morpheus import site
 from morpheus.forest import Forest
 from tests.hetzner.project import public_key
+from tests.servers.s3 import KEY_ID, S3, SECRET
 from tests.simulator import Simulator
 
 
@@ -71,3 +72,7 @@ def nothing_is_left(simulator: Simulator) -> None:
     assert simulator.servers == {}
     assert simulator.firewalls == {}
     assert simulator.placement_groups == {}
+
+
+def shared(s3: S3, path: str) -> dict[str, str]:
+    return {"type": "s3", "url": s3.url(path), "username": KEY_ID, "password": SECRET}

@@ -2,16 +2,13 @@
 
 import contextvars
 import itertools
-import json
-import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hcloud.images import Image
 from hcloud.server_types import ServerType
-from prefect import get_client
 from pydantic import SecretStr
 
 from blocks import HetznerBlock, open_cloud
@@ -22,9 +19,7 @@ from morpheus import settings as config
 from morpheus import site
 from morpheus.cli.looking import examine, the_forest
 from morpheus.cloud import Order
-from morpheus.cloud.hetzner import api
 from morpheus.errors import (
-    CloudBusyError,
     CloudError,
     ForestNotFoundError,
     InvalidInputError,
@@ -33,10 +28,9 @@ from morpheus.errors import (
 )
 from morpheus.forest import Status
 from morpheus.registry import Registry
-from tasks.servers import ensure_server
 from tests.fakes import MemoryStore
-from tests.flows.homes import Home, client, nothing_is_left, protect
-from tests.servers.s3 import KEY_ID, S3, SECRET
+from tests.flows.homes import Home, client, nothing_is_left, protect, shared
+from tests.servers.s3 import S3
 from tests.simulator import Simulator
 
 pytestmark = pytest.mark.long
@@ -271,10 +265,6 @@ def test_two_registries_share_a_project_without_touching_each_other(
     nothing_is_left(simulator)
 
 
-def shared(s3: S3, path: str) -> dict[str, str]:
-    return {"type": "s3", "url": s3.url(path), "username": KEY_ID, "password": SECRET}
-
-
 def test_a_second_device_lists_looks_and_tears_down(
     house: Callable[[str], Home], simulator: Simulator, s3: S3
 ) -> None:
@@ -360,67 +350,3 @@ def test_the_budget_is_for_all_forests_and_healing_is_never_refused(
 
     assert len(simulator.servers) == 3
     assert list(home.forests) == ["oak"]
-
-
-# Secrets
-
-
-def chain(error: BaseException | None) -> Iterator[str]:
-    """What *error* says, and all that it came from."""
-    while error:
-        yield f"{error} {error!r}"
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def kept_by_prefect() -> str:
-    """Every run, its states with their messages, and every artifact."""
-    with get_client(sync_client=True) as there:
-        kinds = ("flow_runs", "task_runs", "artifacts", "block_documents")
-        answers = [there.request("POST", f"/{kind}/filter", json={}).json() for kind in kinds]  # type: ignore[arg-type]
-    assert all(answers)
-    return json.dumps(answers, ensure_ascii=False)
-
-
-def test_no_secret_is_told_anywhere(
-    house: Callable[[str], Home],
-    simulator: Simulator,
-    s3: S3,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for logger in ("", "prefect", "prefect.flow_runs", "prefect.task_runs"):
-        caplog.set_level(logging.DEBUG, logger)
-    monkeypatch.setattr(api, "RETRIES", 0)
-    monkeypatch.setattr(ensure_server, "retry_delay_seconds", 0)
-    simulator.faults.token_in_message()
-    registry = shared(s3, "secrets/registry.json")
-    wrong_token, wrong_secret = "w" * 64, "wrong-secret-of-the-registry"
-    told: list[str] = []
-
-    home = house("home").settle(registry=registry)
-    simulator.faults.status("POST /servers", 429)
-    HetznerBlock(token=SecretStr(simulator.token)).save("quiet", overwrite=True)
-    plant("oak", nodes=1, cloud="hetzner-cloud/quiet")
-    grow_check()
-    simulator.faults.status("POST /servers", 429, times=None)
-    with pytest.raises(CloudBusyError) as busy:
-        plant("elm", nodes=1)
-    simulator.faults.clear()
-    told += [home.text, *chain(busy.value)]
-    for wrong in (
-        {"registry": registry, "hetzner": {"token": wrong_token}},
-        {"registry": registry | {"password": wrong_secret}},
-    ):
-        home.settle(**wrong)
-        with pytest.raises(MorpheusError) as failed:
-            plant("elm", nodes=1)
-        told += chain(failed.value)
-    home.settle(registry=registry)
-    teardown("oak")
-
-    told += [home.text, caplog.text, kept_by_prefect()]
-    everything = "\n".join(told)
-    assert "token '***' reached" in everything  # the API did tell it
-    for secret in (simulator.token, SECRET, wrong_token, wrong_secret):
-        assert secret not in everything
-        assert json.dumps(secret)[1:-1] not in everything
