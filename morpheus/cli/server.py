@@ -1,6 +1,8 @@
 """Prefect in the background: a server on loopback behind a password, one worker, the deployments."""
 
+import contextlib
 import json
+import logging
 import os
 import secrets
 import subprocess
@@ -9,6 +11,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,9 @@ from morpheus.wait import wait_until
 START_TIMEOUT = 120.0  # seconds; the first start makes the database
 STOP_TIMEOUT = 30.0  # seconds
 SERVER, WORKER, POOL = "server", "worker", "morpheus"
-FIRST_PORT = 4200
+log = logging.getLogger("morpheus.server")
+
+FIRST_PORT, PORTS = 4200, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +129,26 @@ def _secret(path: Path, fresh: str) -> None:
 
 
 def _start_server(folder: Path) -> Up:
+    """Start the server at the first free port, or at the next when another program was faster."""
     processes.stop(folder, SERVER)  # one that runs but does not answer
-    port = next((port for port in range(FIRST_PORT, FIRST_PORT + 200) if is_free(port)), None)
-    if port is None:
-        raise MissingPartError(f"No port is free from {FIRST_PORT} on for Prefect's server.")
-    replace_file(folder / "up.json", json.dumps({"port": port}).encode())
-    starting = Up(port, folder)
+    for port in filter(is_free, range(FIRST_PORT, FIRST_PORT + PORTS)):
+        starting = Up(port, folder)
+        process = _serve(starting)
+        try:
+            wait_until_it_answers(starting.api, partial(processes.is_running, process), folder / "server.out")
+        except NotReadyError:
+            if is_free(port):
+                raise
+        if _listens(process, port):
+            return starting
+        processes.stop(folder, SERVER, timeout=STOP_TIMEOUT)
+        log.info("another program took port %d first; trying the next", port)
+    raise MissingPartError(f"No port is free from {FIRST_PORT} on for Prefect's server.")
+
+
+def _serve(starting: Up) -> psutil.Process:
+    folder = starting.folder
+    replace_file(folder / "up.json", json.dumps({"port": starting.port}).encode())
     env = {
         **os.environ,
         "PREFECT_HOME": str(folder),
@@ -141,11 +160,20 @@ def _start_server(folder: Path) -> Up:
     }
     for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
         env.pop(name, None)
-    command = ("server", "start", "--host", "127.0.0.1", "--port", str(port))
-    process = processes.start(folder, Program(SERVER, (sys.executable, "-m", "prefect", *command), env))
+    command = ("server", "start", "--host", "127.0.0.1", "--port", str(starting.port))
+    return processes.start(folder, Program(SERVER, (sys.executable, "-m", "prefect", *command), env))
 
-    wait_until_it_answers(starting.api, lambda: processes.is_running(process), folder / "server.out")
-    return starting
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    """Whether it is *process*, or a child of it, that has the port."""
+    with contextlib.suppress(psutil.Error):
+        return any(
+            each.laddr.port == port
+            for member in (process, *process.children(recursive=True))
+            for each in member.net_connections("tcp")
+            if each.status == psutil.CONN_LISTEN
+        )
+    return False
 
 
 def wait_until_it_answers(api: str, is_running: Callable[[], bool], log: Path) -> None:
