@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from morpheus import kept
 from morpheus.errors import InvalidInputError
 
 SECRETS = {"password", "token"}  # keys whose values stand in no message
@@ -282,11 +283,15 @@ def variables(text: str) -> list[str]:
 
 
 def with_secrets(settings: Settings, environment: Mapping[str, str]) -> Settings:
-    """*settings* with the token of the environment, which wins, and its password of a box that has none."""
+    """*settings* with the token of the environment, which wins, and a password where they have none.
+
+    That is the environment's, for a box, else the one that ``morpheus init`` kept for this user and host.
+    """
     registry, machine = settings.registry, settings.machine
-    password = environment.get("STORAGEBOX_PASSWORD")
-    if password and registry.type == "storagebox" and not registry.password:
-        registry = registry.model_copy(update={"password": SecretStr(password)})
+    if registry.type in {"storagebox", "s3"} and not registry.password:
+        told = environment.get("STORAGEBOX_PASSWORD") if registry.type == "storagebox" else None
+        known = kept.password(data_dir(environment), registry.url, registry.username)
+        registry = registry.model_copy(update={"password": SecretStr(told) if told else known})
     if token := environment.get("HETZNER_API_TOKEN") or environment.get("HCLOUD_TOKEN"):
         hetzner = machine.hetzner.model_copy(update={"token": SecretStr(token)})
         machine = machine.model_copy(update={"hetzner": hetzner})

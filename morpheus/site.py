@@ -20,6 +20,13 @@ from morpheus.settings import RegistrySettings, Settings
 
 log = logging.getLogger("morpheus.site")
 
+NO_REGISTRY = (
+    "No registry is configured, so nobody would remember what is planted. Say where it is to be: "
+    "morpheus init --storagebox --yes (a Storage Box at Hetzner, made where there is none; it costs), "
+    "morpheus init --url URL --username USER (one that exists, WebDAV or S3), or "
+    "morpheus init --none (a file of this device only)."
+)
+
 if TYPE_CHECKING:
     from morpheus.cloud.local import LocalCloud
     from morpheus.nats.access import AccessFolder
@@ -71,7 +78,7 @@ def open_store(registry: RegistrySettings, name: str | None = None) -> Store:
         InvalidInputError: its address cannot be, or no registry is configured.
     """
     if registry.type is None:
-        raise InvalidInputError("No registry is configured: set registry.type in morpheus.yaml.")
+        raise InvalidInputError(NO_REGISTRY)
     password = registry.password.get_secret_value() if registry.password else None
     if registry.type == "storagebox":
         from morpheus.registry.webdav import WebDavStore, document_url  # noqa: PLC0415  # imports httpx
@@ -83,7 +90,7 @@ def open_store(registry: RegistrySettings, name: str | None = None) -> Store:
         return s3.S3Store(s3.document_url(registry.url or ""), registry.username, password, name)
     url = (registry.url or "").removeprefix("file://")
     path = Path(url).expanduser().absolute() if url else config.data_dir() / "registry.json"
-    return LocalStore(path.with_name(f"{name}.json") if name else path)
+    return LocalStore(path.parent / f"{name}.json" if name else path)
 
 
 def shared_registry(settings: Settings) -> Registry | None:
@@ -99,7 +106,7 @@ def require_shared(settings: Settings) -> Registry:
     """
     shared = shared_registry(settings)
     if shared is None:
-        raise InvalidInputError("No registry is configured: set registry.type in morpheus.yaml.")
+        raise InvalidInputError(NO_REGISTRY)
     if settings.registry.type == "none":
         log.warning("registry.type is none: what is planted is known to this device only, in %s", shared.url)
     return shared

@@ -6,16 +6,10 @@ from typing import Annotated
 
 import typer
 
-from morpheus.cli import faults, show
+from morpheus.cli import faults, init, show
+from morpheus.cli.output import Output, OutputOption
 from morpheus.errors import NotReadyError
 from morpheus.forest import MAX_NODES, Size
-
-
-class Output(StrEnum):
-    """How results are printed."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 class Part(StrEnum):
@@ -28,7 +22,6 @@ class Part(StrEnum):
     CLOUD = "cloud"
 
 
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text for people, json for scripts.")]
 SizeArgument = Annotated[
     Size | None,
     typer.Argument(help="small is 1 node, medium 3, large 5; left out: as it is, medium for a new one."),
@@ -57,6 +50,9 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at the settings, and c
 app.add_typer(config_app, name="config")
 LocalOption = Annotated[bool, typer.Option("--local", help="The registry of this machine's own forests.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Also when something would be forgotten.")]
+
+
+app.command("init")(init.init)
 
 
 @plant_app.command("local")

@@ -25,7 +25,7 @@ LONG_ENOUGH, SHOWN = 16, 4  # characters of a secret
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A setting. ``value`` is as JSON knows it; ``source`` is file, environment or default."""
+    """A setting. ``value`` is as JSON knows it; ``source`` is file, environment, init or default."""
 
     key: str
     value: Any
@@ -125,9 +125,15 @@ def _entries(said: Settings, environment: Mapping[str, str]) -> list[Entry]:
         if isinstance(value, SecretStr):
             json = value.get_secret_value()
         told = "file" if _is_said(said, path) else "default"
-        source = told if value == _at(said, path) else "environment"
+        source = told if value == _at(said, path) else _given(path, environment)
         found.append(Entry(".".join(path), json, source, secret))
     return found
+
+
+def _given(path: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Who gave a value that does not stand in the file."""
+    from_init = path == ("registry", "password") and "STORAGEBOX_PASSWORD" not in environment
+    return "init" if from_init else "environment"
 
 
 def _paths(part: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

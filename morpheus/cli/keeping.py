@@ -73,7 +73,7 @@ def _target(to: str, kind: str | None, username: str | None) -> RegistrySettings
     Raises:
         InvalidInputError: it names none.
     """
-    kind = kind or _kind(to)
+    kind = kind or kind_of(to)
     if not to:
         raise InvalidInputError("--to names no place: give a URL, or a file that ends in .json.")
     if kind not in {"storagebox", "s3", "local"}:
@@ -86,7 +86,8 @@ def _target(to: str, kind: str | None, username: str | None) -> RegistrySettings
     )
 
 
-def _kind(to: str) -> str:
+def kind_of(to: str) -> str:
+    """The kind of store that the address *to* means."""
     if not to.startswith(("http://", "https://")):
         return "local"
     host = urlsplit(to).hostname or ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from morpheus import settings as config
 from morpheus import site, watch
-from morpheus.cli import progress, server, temporary
+from morpheus.cli import progress, server, show, starting, temporary
 from morpheus.cli.looking import forget_contexts, the_forest
 from morpheus.cloud import Cloud
 from morpheus.errors import ForestNotFoundError, UnreachableError
@@ -52,6 +52,8 @@ def plan(
 
 def plant(cloud: str, size: Size | None, nodes: int | None, name: str | None, *, keep: bool) -> "Planted":
     """Run the flow ``plant``; bad input is refused before Prefect starts."""
+    if cloud != "local" and (answer := starting.before_plant(config.load())):
+        show.founded_before(answer)
     forest, _ = plan(cloud, size, nodes, name)
     if cloud == "local":
         site.local_cloud().check_room(sum(not node.ip for node in forest.staying))

@@ -164,7 +164,7 @@ class Registry:
         write = uuid.uuid4().hex
         stamped = replace(
             after,
-            registry_id=before.registry_id or uuid.uuid4().hex,
+            registry_id=before.registry_id or after.registry_id or uuid.uuid4().hex,
             revision=before.revision + 1,
             updated_at=snapshot.now,
             writes=(*before.writes, write)[-documents.REMEMBERED_WRITES :],

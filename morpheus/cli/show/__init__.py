@@ -1,6 +1,7 @@
 """What commands print: tables and sentences for people, JSON for scripts (docs/output.md)."""
 
 from morpheus.cli.show.forests import ask_for_name, connection, doomed, forests, planted, steps, torn_down
+from morpheus.cli.show.founding import founded, founded_before, transfer
 from morpheus.cli.show.health import health, health_screen, watched
 from morpheus.cli.show.kept import backups, moved, replaced, report
 from morpheus.cli.show.settings import answers, changed, places, server, setting, settings, stopped, versions
@@ -15,6 +16,8 @@ __all__ = [
     "document",
     "doomed",
     "forests",
+    "founded",
+    "founded_before",
     "health",
     "health_screen",
     "moved",
@@ -30,6 +33,7 @@ __all__ = [
     "steps",
     "stopped",
     "torn_down",
+    "transfer",
     "versions",
     "watched",
 ]

@@ -12,12 +12,12 @@ from typing import Protocol
 from morpheus.cloud import Order, Server, forest_of
 from morpheus.cloud.hetzner import questions
 from morpheus.cloud.hetzner.actions import Actions
-from morpheus.cloud.hetzner.api import MARGIN, Api
+from morpheus.cloud.hetzner.api import MARGIN, api_of
 from morpheus.cloud.hetzner.catalogue import Catalogue, dearest
 from morpheus.cloud.hetzner.network import Surroundings
 from morpheus.cloud.hetzner.servers import Servers
 from morpheus.cloud.hetzner.zones import Zones
-from morpheus.errors import InvalidInputError, MissingPartError
+from morpheus.errors import MissingPartError
 from morpheus.forest import Price, check_name
 from morpheus.machine import Machine, StoreState
 from morpheus.settings import DnsSettings, FirewallSettings, MachineSettings
@@ -57,14 +57,8 @@ class HetznerCloud:
         *,
         ways: Ways | None = None,
     ) -> None:
-        hetzner = settings.hetzner
-        if hetzner.token is None or not hetzner.token.get_secret_value().strip():
-            raise InvalidInputError(
-                "There is no API token: set HETZNER_API_TOKEN to one of your project that may read and write "
-                "(Cloud Console, Security, API tokens)."
-            )
         self._settings, self._firewall, self._ways = settings, firewall, ways
-        self._api = Api(hetzner.token.get_secret_value(), hetzner.api_url, hetzner.boxes_url)
+        self._api = api_of(settings.hetzner)
         self._actions = Actions(self._api)
         self._catalogue = Catalogue(self._api, settings)
         self._servers = Servers(self._api, self._actions, self._catalogue, settings, firewall)

@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 
 from morpheus import __version__
 from morpheus.errors import CloudBusyError, CloudError, InvalidInputError, UnreachableError
+from morpheus.settings import HetznerSettings
 
 log = logging.getLogger("morpheus.cloud")
 
@@ -147,6 +148,20 @@ class Api:
         }
         advice = f" {ADVICE[code][0].upper()}{ADVICE[code][1:]}." if code in ADVICE else ""
         return kinds.get(code, CloudError)(f"Cannot {what}: {told}.{advice}")
+
+
+def api_of(settings: HetznerSettings) -> Api:
+    """The project of *settings*.
+
+    Raises:
+        InvalidInputError: there is no token, or none that can be one.
+    """
+    if settings.token is None or not settings.token.get_secret_value().strip():
+        raise InvalidInputError(
+            "There is no API token: set HETZNER_API_TOKEN to one of your project that may read and write "
+            "(Cloud Console, Security, API tokens)."
+        )
+    return Api(settings.token.get_secret_value(), settings.api_url, settings.boxes_url)
 
 
 class _Pace:

@@ -50,7 +50,7 @@ class Catalogue:
         with self._api.call("read the prices"):
             pricing = self._api.request("GET", "/pricing")["pricing"]
         kinds = [each for each in pricing["primary_ips"] if each["type"] == "ipv4"]
-        return {each["location"]: _price(each) for kind in kinds for each in kind["prices"]}
+        return {each["location"]: price_in(each) for kind in kinds for each in kind["prices"]}
 
     def candidates(self) -> tuple[Candidate, ...]:
         """Where nodes may stand, in the configured order of types, then of locations.
@@ -99,7 +99,7 @@ class Catalogue:
 
     def price_of(self, type_: BoundServerType, location: str, *, ipv4: bool) -> Price:
         """What a server costs with the address that belongs to it; nothing where the API tells no price."""
-        prices = {each["location"]: _price(each) for each in type_.prices or []}
+        prices = {each["location"]: price_in(each) for each in type_.prices or []}
         address = self.ipv4_prices.get(location, Price()) if ipv4 else Price()
         return prices.get(location, Price()) + address
 
@@ -140,7 +140,8 @@ def _warn_of_the_end(type_: BoundServerType, place: ServerTypeLocation) -> None:
         )
 
 
-def _price(raw: dict[str, Any]) -> Price:
+def price_in(raw: dict[str, Any]) -> Price:
+    """An entry of a price list, VAT included; nothing where it tells none that is one."""
     try:
         return Price(Decimal(raw["price_hourly"]["gross"]), Decimal(raw["price_monthly"]["gross"]))
     except (KeyError, TypeError, InvalidOperation):

@@ -1,0 +1,397 @@
+"""morpheus init: where the registry is to stand, as a person or the options say; kept in the settings.
+
+What is done is in morpheus/founding.py; the settings are written last, so that a registry that is configured
+is one that is there.
+"""
+
+import getpass
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from morpheus import kept, site, transfer
+from morpheus import settings as config
+from morpheus.cli import asking, configuring, progress
+from morpheus.cli.keeping import TARGET_PASSWORD, kind_of
+from morpheus.errors import InvalidInputError, MorpheusError, RefusedError
+from morpheus.files import make_folder
+from morpheus.kept import Access
+from morpheus.settings import RegistrySettings, Settings
+from morpheus.wait import locked
+
+if TYPE_CHECKING:
+    from morpheus.cloud.hetzner.boxes import Box, Boxes, Offer
+    from morpheus.founding import Elsewhere, Founded, Where
+
+LOCK_TIMEOUT = 5.0  # seconds
+SHARED = {"storagebox", "s3"}
+DEVICE_ONLY = "a file of this device only: no other one sees what is planted"
+
+KEEP_A_COPY = (
+    "No other place has its password and key: keep a copy of the line that morpheus init --export prints, "
+    "and give that to morpheus init --import on other devices."
+)
+
+
+class Kind(Enum):
+    """How the registry is come to."""
+
+    STORAGEBOX = auto()
+    SUBACCOUNT = auto()
+    URL = auto()
+    NONE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the options of the command say; what is missing is asked for."""
+
+    kind: Kind | None = None
+    url: str | None = None
+    username: str | None = None
+    box: str | None = None
+    location: str | None = None
+    yes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What there is now. ``key`` is made, proven, missing, or None where there is none to have."""
+
+    registry: RegistrySettings
+    url: str
+    settings: Path
+    key: str | None = None
+    changed: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def run(wish: Wish) -> Outcome:
+    """Do what *wish* says, or ask.
+
+    Raises:
+        InvalidInputError: nobody is here to answer what has to be asked; says which options do.
+        RefusedError: another registry is configured.
+    """
+    settings = config.load()
+    if settings.registry.type:
+        return _configured(settings, wish)
+    kind = wish.kind or _asked(settings, wish)
+    if kind is Kind.NONE:
+        return _written(RegistrySettings(type="none"), None)
+    if kind is Kind.URL:
+        return _at_url(wish)
+    return _in_box(settings, replace(wish, kind=kind))
+
+
+def before_plant(settings: Settings) -> Outcome | None:
+    """Ask where the registry is to stand, before the first forest in a cloud; None where that is known.
+
+    Without a terminal nothing is asked: whoever needs the registry then says which commands there are.
+    """
+    if settings.registry.type or settings.machine.provider == "local" or not asking.somebody_is_here():
+        return None
+    site.configured_cloud(settings)  # without a token nothing can be planted
+    return run(Wish())
+
+
+def exported() -> tuple[str, tuple[str, ...]]:
+    """The transfer text of the registry that is configured, and what to say beside it.
+
+    Raises:
+        InvalidInputError: none is that other devices could reach, or its password is not known.
+    """
+    settings = config.load()
+    registry = settings.registry
+    if registry.type not in SHARED:
+        raise InvalidInputError("There is nothing to export: no registry is configured that devices share.")
+    if registry.username and not registry.password:
+        raise InvalidInputError(f"The password of {registry.username} is not known here. {_no_password()}")
+    store = site.open_store(registry)
+    known = next(
+        (each for each in kept.known(config.data_dir()) if each.opens(registry.url, registry.username)), None
+    )
+    registry_id = known.registry_id if known else site.require_shared(settings).read().registry_id
+    if not registry_id:
+        raise InvalidInputError(f"No registry stands at {store.url} yet: run morpheus init --url first.")
+    key = known.key if known else None
+    access = Access(registry_id, registry.type, store.url, registry.username, registry.password, key)
+    warnings = ["This line opens the registry to whoever reads it, for as long as the password holds."]
+    if key is None:
+        warnings.append("It holds no key: this device has none of this registry.")
+    if known and known.device:
+        warnings.append("It holds the password of this device's own subaccount, which both use then.")
+    return transfer.text(access), tuple(warnings)
+
+
+def imported() -> Outcome:
+    """Take over the transfer text that is typed or piped.
+
+    Raises:
+        InvalidInputError: it is none.
+        RefusedError: another registry is configured, or the text opens none.
+    """
+    from morpheus import founding  # noqa: PLC0415  # imports hcloud
+
+    settings, folder = config.load(), config.data_dir()
+    access = transfer.understood(asking.secret("Transfer text"))
+    if settings.registry.type and not _is_of(settings.registry, access):
+        raise _other(settings)
+    with _alone(), progress.shown(f"Looking at {access.url} ..."):
+        founded = founding.found_by_text(access, folder)
+    if settings.registry.type:
+        return replace(_outcome(settings.registry, founded.key), changed=False)
+    return _settled(founded)
+
+
+# What is configured already
+
+
+def _configured(settings: Settings, wish: Wish) -> Outcome:
+    """What to say when there is a registry: nothing is changed."""
+    registry = settings.registry
+    wanted = {Kind.STORAGEBOX: "storagebox", Kind.SUBACCOUNT: "storagebox", Kind.NONE: "none"}
+    if wish.kind in wanted and registry.type != wanted[wish.kind]:
+        raise _other(settings)
+    if wish.url:
+        kind = kind_of(wish.url)
+        same = kind == registry.type and (
+            site.open_store(_registry(kind, wish.url, None, None)).url == site.open_store(registry).url
+        )
+        if not same:
+            raise _other(settings)
+    if registry.type in SHARED and registry.username and not registry.password:
+        raise InvalidInputError(
+            f"The registry {site.open_store(registry).url} is configured, but the password of "
+            f"{registry.username} is not known here. {_no_password()}"
+        )
+    return replace(_outcome(registry), changed=False)
+
+
+def _other(settings: Settings) -> RefusedError:
+    return RefusedError(
+        f"A registry is configured already: {site.open_store(settings.registry).url} "
+        f"({config.config_path()}). Nothing was changed; morpheus registry migrate moves it elsewhere."
+    )
+
+
+def _no_password() -> str:
+    return (
+        "Bring it here: morpheus init --export on a device that has it, morpheus init --import here; or set "
+        "STORAGEBOX_PASSWORD."
+    )
+
+
+def _is_of(registry: RegistrySettings, access: Access) -> bool:
+    """Whether *access* is about the registry that is configured, be it as another user."""
+    if access.opens(registry.url, registry.username):
+        return True
+    return any(
+        each.registry_id == access.registry_id and each.opens(registry.url, registry.username)
+        for each in kept.known(config.data_dir())
+    )
+
+
+# The three ways
+
+
+def _in_box(settings: Settings, wish: Wish) -> Outcome:
+    from morpheus import founding  # noqa: PLC0415  # imports hcloud
+    from morpheus.cloud.hetzner.boxes import Boxes  # noqa: PLC0415  # imports hcloud
+
+    boxes, folder = Boxes(settings.machine.hetzner), config.data_dir()
+    with _alone():
+        where = _decided(boxes.find(), kept.known(folder), wish.box)
+        if isinstance(where, founding.Elsewhere):
+            return _in_box_of_another(boxes, where, wish)
+        offer = None
+        if isinstance(where, founding.Nowhere):
+            if wish.kind is Kind.SUBACCOUNT:
+                raise InvalidInputError("There is no Storage Box yet: morpheus init --storagebox makes one.")
+            offer = boxes.offer(wish.location)
+            if not wish.yes:
+                _confirm(offer)
+        with progress.shown("Making the Storage Box ..." if offer else "Going on with the Storage Box ..."):
+            founded = founding.found_in_box(boxes, where, folder, offer)
+        user = founded.access.username
+        note = f"Storage Box: made, {offer}." if offer else f"Storage Box: {user}, which was there."
+        return _settled(founded, note, KEEP_A_COPY)
+
+
+def _in_box_of_another(boxes: "Boxes", where: "Elsewhere", wish: Wish) -> Outcome:
+    """The registry of a box whose password this device does not have."""
+    from morpheus import founding  # noqa: PLC0415  # imports hcloud
+
+    folder = config.data_dir()
+    if wish.kind is not Kind.SUBACCOUNT and where.access is None:
+        sentence = (
+            f"The registry is in the Storage Box {where.box}, which another device made; its password is "
+            "known there alone, and is never reset."
+        )
+        if not asking.somebody_is_here():
+            raise InvalidInputError(
+                f"{sentence} Run morpheus init --export there and morpheus init --import here (brings the "
+                "key, too), or morpheus init --subaccount."
+            )
+        asking.tell(
+            sentence,
+            "  1  paste the line that morpheus init --export prints there (brings the key, too)",
+            "  2  make a subaccount for this device, which may read and write the registry; without the key",
+        )
+        if asking.answer("1 or 2: ", {"1", "2"}) == "1":
+            access = transfer.understood(asking.secret("Transfer text"))
+            with progress.shown(f"Looking at {access.url} ..."):
+                return _settled(founding.found_by_text(access, folder))
+    with progress.shown("Making a subaccount for this device ..."):
+        founded = founding.found_by_account(boxes, where, folder)
+    return _settled(founded, f"Subaccount: {founded.access.username}.")
+
+
+def _at_url(wish: Wish) -> Outcome:
+    from morpheus import founding  # noqa: PLC0415  # imports hcloud
+
+    url, username = wish.url, wish.username
+    if not url:
+        url = asking.answer("URL (https://host/folder/ for WebDAV, https://endpoint/bucket/folder/ for S3): ")
+        username = (
+            username or asking.answer("User (for S3 the id of the access key; empty for none): ") or None
+        )
+    kind = kind_of(url)
+    if kind not in SHARED:
+        raise InvalidInputError("--url must begin with https:// (a file of this device is: init --none).")
+    registry = _registry(kind, url, username, _password(kind, url, username))
+    site.open_store(registry)  # says what is wrong with the address
+    with _alone(), progress.shown(f"Looking at {url} ..."):
+        founded = founding.found_at(registry, config.data_dir())
+    return _settled(founded)
+
+
+def _password(kind: str, url: str, username: str | None) -> SecretStr | None:
+    """Of the environment, else as it is kept, else typed."""
+    if username is None:
+        return None
+    told = os.environ.get(TARGET_PASSWORD) or (
+        os.environ.get("STORAGEBOX_PASSWORD") if kind == "storagebox" else None
+    )
+    if told:
+        return SecretStr(told)
+    if known := kept.password(config.data_dir(), url, username):
+        return known
+    if not sys.stdin.isatty():
+        names = f"STORAGEBOX_PASSWORD or {TARGET_PASSWORD}" if kind == "storagebox" else TARGET_PASSWORD
+        raise InvalidInputError(f"The password of {username} is missing: set {names}.")
+    return SecretStr(getpass.getpass(f"Password of {username}: "))
+
+
+def _registry(
+    kind: str, url: str | None, username: str | None, password: SecretStr | None
+) -> RegistrySettings:
+    return RegistrySettings.model_validate(
+        {"type": kind, "url": url, "username": username, "password": password}
+    )
+
+
+# Keeping the answer
+
+
+def _settled(founded: "Founded", *notes: str) -> Outcome:
+    access = founded.access
+    registry = _registry(access.type, access.url, access.username, access.password)
+    return _written(registry, founded.key, *notes)
+
+
+def _written(registry: RegistrySettings, key: str | None, *notes: str) -> Outcome:
+    """Write the settings: where, and as whom. The password is not among them."""
+    old = config.load_file().registry
+    new = {name: getattr(registry, name) for name in ("type", "url", "username")}
+    said = {name for name in ("url", "username", "password") if getattr(old, name)}
+    changes = {name: value for name, value in new.items() if value} | {
+        name: "null" for name in said if not new.get(name)
+    }
+    words = [word for name, value in changes.items() for word in (f"registry.{name}", value)]
+    configuring.change(words)
+    environment = os.environ.get("STORAGEBOX_PASSWORD")
+    mine = registry.password.get_secret_value() if registry.password else None
+    if registry.type == "storagebox" and environment and environment != mine:
+        notes += ("STORAGEBOX_PASSWORD is set here and wins over the password that is kept: unset it.",)
+    return _outcome(registry, key, *notes)
+
+
+def _outcome(registry: RegistrySettings, key: str | None = None, *notes: str) -> Outcome:
+    path = config.path_to_write().absolute()
+    return Outcome(registry, site.open_store(registry).url, path, key, notes=notes)
+
+
+# Asking
+
+
+def _asked(settings: Settings, wish: Wish) -> Kind:
+    """Which way a person chooses.
+
+    Raises:
+        InvalidInputError: nobody is here.
+    """
+    if not asking.somebody_is_here():
+        raise InvalidInputError(site.NO_REGISTRY)
+    asking.tell(
+        "Where is the registry to stand, the one document that all devices share?",
+        f"  1  in a Storage Box at Hetzner (recommended): {_first_choice(settings, wish)}",
+        "  2  at an address that exists, WebDAV or S3",
+        f"  3  nowhere else: {DEVICE_ONLY}",
+    )
+    return {"1": Kind.STORAGEBOX, "2": Kind.URL, "3": Kind.NONE}[
+        asking.answer("1, 2 or 3: ", {"1", "2", "3"})
+    ]
+
+
+def _first_choice(settings: Settings, wish: Wish) -> str:
+    """The box there is, or what a new one costs, or why nobody knows."""
+    from morpheus.cloud.hetzner.boxes import Boxes  # noqa: PLC0415  # imports hcloud
+
+    try:
+        boxes = Boxes(settings.machine.hetzner)
+        if found := boxes.find():
+            return f"there is {', '.join(map(str, found))}"
+        return f"a new one, {boxes.offer(wish.location)}"
+    except MorpheusError as error:
+        return f"not now. {error}"
+
+
+def _decided(boxes: "Sequence[Box]", known: Sequence[Access], chosen: str | None) -> "Where":
+    from morpheus import founding  # noqa: PLC0415  # imports hcloud
+
+    try:
+        return founding.decide(boxes, known, chosen)
+    except InvalidInputError as error:
+        if not asking.somebody_is_here() or chosen:
+            raise
+        asking.tell(str(error))
+        return founding.decide(boxes, known, asking.answer("Name or user of the box: "))
+
+
+def _confirm(offer: "Offer") -> None:
+    """Have it said that a box may be paid for.
+
+    Raises:
+        InvalidInputError: it was not.
+    """
+    if not asking.somebody_is_here():
+        raise InvalidInputError(
+            f"A Storage Box would be made: {offer}. To have it: morpheus init --storagebox --yes"
+        )
+    if asking.answer(f"Make a Storage Box, {offer}? [y/N] ").lower() not in {"y", "yes"}:
+        raise InvalidInputError("Nothing was made.")
+
+
+def _alone() -> AbstractContextManager[None]:
+    """Keep a second init of this device waiting."""
+    folder = config.data_dir()
+    make_folder(folder)
+    return locked(folder / ".init.lock", timeout=LOCK_TIMEOUT)

@@ -1,0 +1,319 @@
+"""How a device comes to the shared registry: in a Storage Box, at an address, or brought as text.
+
+Everything here is *ensure*: after a kill at any point the same command goes on where it stopped. What opens
+the registry is kept on this device before the thing that it opens is made. There is one key to a registry,
+made by whoever founds it; a value beside the registry proves it, from which it cannot be found out.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import secrets
+import string
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from morpheus import kept, site
+from morpheus.cloud.hetzner.api import TakenError
+from morpheus.cloud.hetzner.boxes import Box, Boxes, Offer
+from morpheus.errors import (
+    CloudError,
+    InvalidInputError,
+    MorpheusError,
+    RefusedError,
+    RegistryConflictError,
+    TransientError,
+)
+from morpheus.kept import Access
+from morpheus.registry import SECRETS, Registry, Store
+from morpheus.registry.document import Document
+from morpheus.settings import RegistrySettings
+from morpheus.wait import wait_until
+
+log = logging.getLogger("morpheus.founding")
+
+ANSWER_TIMEOUT, ANSWER_INTERVAL = 300.0, 2.0  # seconds until a new box must let us in, and between two tries
+KEY_CHECK = f"{SECRETS}/_key"  # no forest has such a name
+CHECK_TRIES = 5
+PASSWORD_LENGTH = 40
+SPECIAL = "-.,:;_+=?"  # of those Hetzner allows, none that YAML, shells or URLs take for theirs at once
+KEY_BYTES = 32
+
+
+class Key(StrEnum):
+    """What this device knows of the registry's key."""
+
+    MADE = "made"
+    PROVEN = "proven"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Founded:
+    """A registry that this device can use from now on."""
+
+    access: Access
+    key: Key
+
+
+# Deciding
+
+
+@dataclass(frozen=True, slots=True)
+class Nowhere:
+    """No box holds a registry. ``access`` was kept for one that was not made yet."""
+
+    access: Access | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """The box whose password is kept here."""
+
+    box: Box
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A box that another device made; ``access`` is that of a subaccount begun here."""
+
+    box: Box
+    access: Access | None
+
+
+Where = Nowhere | Ours | Elsewhere
+
+
+def decide(boxes: Sequence[Box], known: Sequence[Access], chosen: str | None = None) -> Where:
+    """Where the registry is, or is to be.
+
+    Args:
+        boxes: those of the project that say they hold a registry.
+        known: what is kept on this device.
+        chosen: name of the box that is meant, where there are several.
+
+    Raises:
+        InvalidInputError: nobody can tell which box is meant; lists them.
+    """
+    mine = {each.registry_id: each for each in known if each.device is None and each.password}
+    accounts = {each.registry_id: each for each in known if each.device is not None}
+    meant = [each for each in boxes if chosen in (None, each.name, each.username)]
+    if chosen and not meant:
+        raise InvalidInputError(f"No Storage Box {chosen} holds a registry. {_listed(boxes)}")
+    if not meant:
+        pending = (each for each in mine.values() if each.is_pending)
+        return Nowhere(next(pending, None))
+    here = [each for each in meant if each.registry_id in mine]
+    if len(meant) > 1 and len(here) != 1:
+        raise InvalidInputError(
+            f"Several Storage Boxes hold registries; choose one with --box. {_listed(boxes)}"
+        )
+    box = here[0] if here else meant[0]
+    if access := mine.get(box.registry_id):
+        return Ours(box, access)
+    return Elsewhere(box, accounts.get(box.registry_id))
+
+
+def _listed(boxes: Sequence[Box]) -> str:
+    return f"There are: {', '.join(map(str, boxes))}." if boxes else "There is none."
+
+
+# Acting
+
+
+def found_in_box(boxes: Boxes, where: Nowhere | Ours, folder: Path, offer: Offer | None) -> Founded:
+    """The registry in the box of this device, both made where they lack.
+
+    Raises:
+        RefusedError: another device made a box meanwhile.
+        MorpheusError: it stopped at a step; the same call goes on with it.
+    """
+    if isinstance(where, Ours):
+        access, box = where.access, boxes.ready(where.box, remove=where.access.is_pending)
+    else:
+        assert offer
+        access = where.access or Access(uuid.uuid4().hex, password=new_password(), key=new_key())
+        kept.keep(folder, access)
+        assert access.password
+        try:
+            box = boxes.ensure(access.registry_id, access.password.get_secret_value(), offer)
+        except TakenError:
+            if others := boxes.find():
+                kept.forget(folder, access)  # nothing was made with it
+                raise RefusedError(
+                    f"Another device has just made the Storage Box {others[0]}: run morpheus init again."
+                ) from None
+            raise CloudError(
+                "A Storage Box of that name is in the project, but does not say that it holds a registry "
+                "(labels managed-by=morpheus, purpose=registry): rename it in the Cloud Console."
+            ) from None
+    access = replace(access, url=box.url, username=box.username)
+    kept.keep(folder, access)
+    return settled(access, folder, patiently=True)
+
+
+def found_by_account(boxes: Boxes, where: Elsewhere, folder: Path) -> Founded:
+    """The registry in another device's box, by a subaccount of this one's own; its key stays missing."""
+    access = where.access or Access(where.box.registry_id, password=new_password(), device=uuid.uuid4().hex)
+    kept.keep(folder, access)
+    assert access.password
+    assert access.device
+    account = boxes.ensure_account(where.box, access.device, access.password.get_secret_value())
+    access = replace(access, url=account.url, username=account.username)
+    kept.keep(folder, access)
+    return settled(access, folder, patiently=True)
+
+
+def found_at(registry: RegistrySettings, folder: Path) -> Founded:
+    """The registry at an address that somebody gave, made there where there is none."""
+    access = Access("", str(registry.type), None, registry.username, registry.password)
+    store = site.open_store(registry)
+    document = _made(store, uuid.uuid4().hex)
+    access = replace(access, registry_id=document.registry_id or "", url=store.url)
+    known = (each for each in kept.known(folder) if each.registry_id == access.registry_id)
+    earlier = next((each for each in known if each.key), None)
+    access = kept.with_key(access, earlier.key if earlier else None)
+    checks = _checks(access)
+    if access.key is None and checks.read().text is None:
+        access = replace(access, key=new_key())
+        kept.keep(folder, access)
+        try:
+            key = settle_key(checks, access)
+        except RefusedError:  # another device came first, and nothing was encrypted with ours
+            access, key = replace(access, key=None), Key.MISSING
+    else:
+        key = settle_key(checks, access)
+    kept.keep(folder, access)
+    return Founded(access, key)
+
+
+def found_by_text(access: Access, folder: Path) -> Founded:
+    """The registry that a transfer text names, when that opens it; kept only then."""
+    document = _registry(access).read()
+    if document.registry_id != access.registry_id:
+        raise RefusedError(
+            f"Another registry stands at {access.url} than when the transfer text was printed, or none: "
+            "print a new one (morpheus init --export)."
+        )
+    founded = Founded(access, settle_key(_checks(access), access))
+    mine = next((each for each in kept.known(folder) if each.registry_id == access.registry_id), None)
+    if mine and mine.device and mine.url:  # its own subaccount stays in use
+        founded = Founded(kept.with_key(mine, access.key), founded.key)
+    kept.keep(folder, founded.access)
+    return founded
+
+
+def settled(access: Access, folder: Path, *, patiently: bool = False) -> Founded:
+    """The registry that *access* opens, made where there is none, with the id of the box that holds it."""
+    store = site.open_store(_settings(access))
+    if patiently:
+        _wait_for(store)
+    document = _made(store, access.registry_id)
+    if document.registry_id != access.registry_id:  # the box was emptied, and a registry moved into it
+        log.warning("%s has another id than its Storage Box says", store.url)
+    key = settle_key(_checks(access), access)
+    kept.keep(folder, access)
+    return Founded(access, key)
+
+
+def settle_key(checks: Store, access: Access) -> Key:
+    """Prove the key by the value in *checks*; who has a key and finds no value makes that.
+
+    Raises:
+        RefusedError: it is not the registry's key.
+    """
+    if access.key is None:
+        return Key.MISSING
+    mine, trouble = check_value(access), None
+    for _ in range(CHECK_TRIES):
+        try:
+            snapshot = checks.read()
+            if snapshot.text is None:
+                checks.write(mine, snapshot.version, backup=False)
+                return Key.MADE
+        except (TransientError, RegistryConflictError) as error:
+            trouble = error
+            continue
+        if hmac.compare_digest(snapshot.text.strip(), mine.strip()):
+            return Key.PROVEN
+        raise RefusedError(
+            f"The key here is not the one that the registry {access.url} was founded with: bring that with "
+            "morpheus init --export on a device that has it, and morpheus init --import here."
+        )
+    assert trouble
+    raise trouble
+
+
+def check_value(access: Access) -> str:
+    """What proves the key of *access*, and tells nothing about it."""
+    assert access.key
+    key = base64.b64decode(access.key.get_secret_value())
+    proof = hmac.new(key, b"morpheus key check 1", hashlib.sha256)
+    return json.dumps({"version": 1, "check": proof.hexdigest()}) + "\n"
+
+
+def new_password() -> SecretStr:
+    """A password that Hetzner's policy allows: every class of characters, no word of any language."""
+    classes = (string.ascii_uppercase, string.ascii_lowercase, string.digits, SPECIAL)
+    letters = [secrets.choice(each) for each in classes]
+    letters += [secrets.choice("".join(classes)) for _ in range(PASSWORD_LENGTH - len(letters))]
+    secrets.SystemRandom().shuffle(letters)
+    return SecretStr("".join(letters))
+
+
+def new_key() -> SecretStr:
+    return SecretStr(base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode())
+
+
+def _settings(access: Access) -> RegistrySettings:
+    return RegistrySettings.model_validate(
+        {
+            "type": access.type,
+            "url": access.url,
+            "username": access.username,
+            "password": access.password,
+        }
+    )
+
+
+def _registry(access: Access) -> Registry:
+    return Registry(site.open_store(_settings(access)))
+
+
+def _checks(access: Access) -> Store:
+    return site.open_store(_settings(access), KEY_CHECK)
+
+
+def _made(store: Store, registry_id: str) -> Document:
+    """The document in *store*, written there where none is."""
+    return Registry(store).update(
+        lambda document, _: document if document.registry_id else replace(document, registry_id=registry_id)
+    )
+
+
+def _wait_for(store: Store) -> None:
+    """Wait until a new box lets us in; its name has to get around first."""
+
+    def refused() -> MorpheusError | None:
+        try:
+            store.read()
+        except TransientError as error:
+            return error
+        return None
+
+    wait_until(
+        f"{store.url} to answer",
+        refused,
+        lambda seen: seen is None,
+        str,
+        timeout=ANSWER_TIMEOUT,
+        interval=ANSWER_INTERVAL,
+    )
