@@ -50,9 +50,11 @@ class Simulator:
         limits: Limits = Limits(),  # noqa: B008  # frozen
         validate: bool = True,
         seed: int = 0,
+        boxes_at: str | None = None,
     ) -> None:
+        """*boxes_at* is the host, with its port, that boxes and subaccounts give as their server."""
         self.faults = Faults()
-        self.world = World(latency, limits, self.faults, seed)
+        self.world = World(latency, limits, self.faults, seed, boxes_at)
         tokens = (f"{self.world.dice.getrandbits(256):064x}" for _ in range(2))
         self.token, self.read_only_token = tokens
         self.app = App(self.world, Tokens(self.token, self.read_only_token), validate)

@@ -63,7 +63,10 @@ def steady_clock() -> Callable[[], datetime]:
 
 
 class World:
-    def __init__(self, latency: Latency, limits: Limits, faults: Faults, seed: int) -> None:
+    def __init__(
+        self, latency: Latency, limits: Limits, faults: Faults, seed: int, boxes_at: str | None = None
+    ) -> None:
+        self.boxes_at = boxes_at
         self.lock = threading.RLock()
         self.latency, self.limits, self.faults = latency, limits, faults
         self.dice = random.Random(seed)
@@ -113,6 +116,10 @@ class World:
 
     def new_id(self) -> int:
         return next(self._ids)
+
+    def box_host(self, user: str) -> str:
+        """Where the files of a box or subaccount are to be had."""
+        return self.boxes_at or f"{user}.your-storagebox.de"
 
     # Actions
 

@@ -97,7 +97,7 @@ def create(call: Call) -> Reply:
 
     def ready() -> None:
         box.status, box.username = "active", f"u{box.id}"
-        box.server = f"{box.username}.your-storagebox.de"
+        box.server = world.box_host(box.username)
 
     action = world.act("create", world.latency.box, ("storage_box", box.id), effect=ready)
     return 201, {"storage_box": view(world, box), "action": action_view(world, action)}

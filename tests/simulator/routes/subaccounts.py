@@ -6,6 +6,7 @@ from tests.simulator.routes.actions import action_view, started
 from tests.simulator.routes.call import Call, Handler, Reply, allowed, find_by_id, listed, text
 from tests.simulator.routes.storage_boxes import active, box_of, check_password
 from tests.simulator.state import Json, StorageBoxState, SubaccountState
+from tests.simulator.world import World
 
 SETTINGS = ("reachable_externally", "readonly", "samba_enabled", "ssh_enabled", "webdav_enabled")
 MOST = 100
@@ -15,14 +16,14 @@ def username(box: StorageBoxState, account: SubaccountState) -> str:
     return f"{box.username}-sub{account.number}"
 
 
-def view(box: StorageBoxState, account: SubaccountState) -> Json:
+def view(world: World, box: StorageBoxState, account: SubaccountState) -> Json:
     user = username(box, account)
     return {
         "id": account.id,
         "storage_box": box.id,
         "name": account.name,
         "username": user,
-        "server": f"{user}.your-storagebox.de",
+        "server": world.box_host(user),
         "home_directory": account.home_directory,
         "access_settings": account.access_settings,
         "description": account.description,
@@ -65,14 +66,14 @@ def get_list(call: Call) -> Reply:
         call,
         "subaccounts",
         found,
-        lambda account: view(box, account),
+        lambda account: view(call.world, box, account),
         username=lambda account: username(box, account),
     )
     return 200, {"subaccounts": (shown or {})["subaccounts"]}
 
 
 def get(call: Call) -> Reply:
-    return 200, {"subaccount": view(box_of(call), _account(call))}
+    return 200, {"subaccount": view(call.world, box_of(call), _account(call))}
 
 
 def put(call: Call) -> Reply:
