@@ -29,7 +29,7 @@ def store(*, local: bool) -> Store:
         return LocalStore(config.data_dir() / "local.json")
     if settings.registry.type is None:
         raise InvalidInputError(
-            "No registry is configured (registry.type in morpheus.yaml); for the one of this machine's own "
+            "No registry is configured: see morpheus init. For the one of this machine's own "
             "forests add --local."
         )
     return site.open_store(settings.registry)

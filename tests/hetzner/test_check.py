@@ -340,7 +340,7 @@ def test_no_registry_is_a_failure_where_nodes_cost_money(device: Device) -> None
 
     code, says = device.failed("registry")
 
-    assert (code, "set registry.type" in says) == (2, True)
+    assert (code, "morpheus init --storagebox" in says) == (2, True)
 
 
 def test_a_registry_that_is_not_there_does_not_keep_the_others_from_answering(device: Device) -> None:

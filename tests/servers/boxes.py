@@ -1,17 +1,17 @@
 """What is in the boxes of a simulated project: their files over WebDAV, on loopback, encrypted.
 
-The users are those of the simulated API, with the passwords, homes and access settings they have there at that
-moment. All have one host, so the user name of a request says which box is meant.
+The users are those of the simulated API, with the passwords, homes and access settings they have there at
+that moment. All have one host, so the user name of a request says which box is meant.
 """
 
 import base64
 import binascii
 import contextlib
-import datetime
 import ipaddress
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     """A certificate of loopback that signs itself, and its key; clients are told of it by SSL_CERT_FILE."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "boxes of the tests")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.now(UTC)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     signed = (
         x509.CertificateBuilder()
@@ -119,8 +119,8 @@ def certificate(folder: Path) -> tuple[Path, Path]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

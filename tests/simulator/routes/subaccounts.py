@@ -82,7 +82,7 @@ def put(call: Call) -> Reply:
     account.name = call.body.get("name", account.name)
     account.labels = dict(call.body.get("labels", account.labels))
     account.description = call.body.get("description", account.description)
-    return 200, {"subaccount": view(box_of(call), account)}
+    return 200, {"subaccount": view(call.world, box_of(call), account)}
 
 
 def delete(call: Call) -> Reply:
