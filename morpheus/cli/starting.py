@@ -118,7 +118,7 @@ def exported() -> tuple[str, tuple[str, ...]]:
     known = next(
         (each for each in kept.known(config.data_dir()) if each.opens(registry.url, registry.username)), None
     )
-    registry_id = known.registry_id if known else site.require_shared(settings).read().registry_id
+    registry_id = site.require_shared(settings).read().registry_id
     if not registry_id:
         raise InvalidInputError(f"No registry stands at {store.url} yet: run morpheus init --url first.")
     key = known.key if known else None

@@ -20,6 +20,9 @@ from morpheus.registry.webdav import WebDavStore
 from morpheus.settings import HetznerSettings
 from tests.hetzner.devices import Device, secrets_of
 from tests.servers.boxes import Files, with_files
+from tests.servers.fixtures import own_folder
+from tests.servers.webdav import PASSWORD as APACHE_PASSWORD
+from tests.servers.webdav import USER, WebDav
 from tests.simulator import Latency
 from tests.simulator.clients import client_of
 from tests.simulator.test_boxes import PASSWORD, ordered
@@ -410,6 +413,31 @@ def test_the_key_comes_later_to_a_subaccount(new_device: NewDevice) -> None:
     assert access.password != first.known[0].password
 
 
+def test_a_box_that_a_person_labelled_is_used(new_device: NewDevice, files: Files) -> None:
+    box = ordered(client_of(files.simulator), name="by-hand")
+    box.update(labels={"managed-by": "morpheus", "purpose": "registry"})
+    device = new_device()
+
+    first = device.init("--subaccount")
+    device.settings.write_text(device.settings.read_text().partition("registry:")[0])
+    again = device.init("--storagebox")
+
+    assert again["registry"] == first["registry"]
+    assert len(files.simulator.storage_boxes["by-hand"].subaccounts) == 1
+    assert files.simulator.requests[POST] == 1  # the person's
+
+
+def test_the_proof_of_the_key_moves_with_the_registry(new_device: NewDevice, tmp_path: Path) -> None:
+    device = new_device()
+    device.init(*MAKE)
+
+    done = device.run("registry", "migrate", "--to", str(tmp_path / "new" / "registry.json"))
+
+    assert done.exit_code == 0, done.output
+    moved = (tmp_path / "new" / "secrets" / "_key.json").read_text()
+    assert moved == founding.check_value(device.known[0])
+
+
 # Without a box of ours
 
 
@@ -427,6 +455,21 @@ def test_an_address_is_founded_once_and_by_one_key(new_device: NewDevice, files:
     assert first.run("list").exit_code == second.run("list").exit_code == 0
     later = second.init("--import", typed=first.exported())
     assert later["key"] == "proven"
+
+
+@pytest.mark.servers
+def test_a_registry_is_founded_on_apache(new_device: NewDevice, apache: WebDav) -> None:
+    server = own_folder(apache)
+    where = ("--url", f"{server.base}forests/", "--username", USER)
+    first, second = new_device(), new_device()
+
+    told = first.init(*where, STORAGEBOX_PASSWORD=APACHE_PASSWORD)
+    later = second.init("--import", typed=first.exported())
+
+    assert (told["key"], later["key"]) == ("made", "proven")
+    assert first.run("list").exit_code == second.run("list").exit_code == 0
+    document = json.loads((server.here / "forests/registry.json").read_text())
+    assert document["registry_id"] == first.known[0].registry_id
 
 
 def test_an_address_with_a_wrong_password_changes_nothing(new_device: NewDevice, files: Files) -> None:

@@ -39,7 +39,10 @@ CHANGE_TIMEOUT = 120.0  # seconds until a subaccount or an access setting is as 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A Storage Box with our labels; ``url`` and ``username`` are None while it is being made."""
+    """A Storage Box with our labels; ``url`` and ``username`` are None while it is being made.
+
+    ``registry_id`` is that of its labels, or made of its number where a person labelled it without one.
+    """
 
     name: str
     registry_id: str
@@ -257,7 +260,7 @@ def _box(bound: BoundStorageBox) -> Box:
     url = f"https://{bound.server}/{FOLDER}/registry.json" if bound.server else None
     return Box(
         name=str(bound.name),
-        registry_id=(bound.labels or {}).get("registry-id", ""),
+        registry_id=(bound.labels or {}).get("registry-id") or f"box-{bound.id}",
         location=str(bound.location.name),
         kind=str(bound.storage_box_type.name),
         url=url,
