@@ -115,9 +115,8 @@ def exported() -> tuple[str, tuple[str, ...]]:
     if registry.username and not registry.password:
         raise InvalidInputError(f"The password of {registry.username} is not known here. {_no_password()}")
     store = site.open_store(registry)
-    known = next(
-        (each for each in kept.known(config.data_dir()) if each.opens(registry.url, registry.username)), None
-    )
+    mine = (store.url, registry.username)
+    known = next((each for each in kept.known(config.data_dir()) if (each.url, each.username) == mine), None)
     registry_id = site.require_shared(settings).read().registry_id
     if not registry_id:
         raise InvalidInputError(f"No registry stands at {store.url} yet: run morpheus init --url first.")
@@ -191,12 +190,11 @@ def _no_password() -> str:
 
 def _is_of(registry: RegistrySettings, access: Access) -> bool:
     """Whether *access* is about the registry that is configured, be it as another user."""
-    if access.opens(registry.url, registry.username):
+    url = site.open_store(registry).url
+    if (access.url, access.username) == (url, registry.username):
         return True
-    return any(
-        each.registry_id == access.registry_id and each.opens(registry.url, registry.username)
-        for each in kept.known(config.data_dir())
-    )
+    mine = (access.registry_id, url, registry.username)
+    return any((each.registry_id, each.url, each.username) == mine for each in kept.known(config.data_dir()))
 
 
 # The three ways

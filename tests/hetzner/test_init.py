@@ -457,6 +457,23 @@ def test_an_address_is_founded_once_and_by_one_key(new_device: NewDevice, files:
     assert later["key"] == "proven"
 
 
+def test_registries_of_one_user_are_told_apart(new_device: NewDevice, files: Files) -> None:
+    box = ordered(client_of(files.simulator), name="somebodys")
+    password = {"STORAGEBOX_PASSWORD": PASSWORD}
+    user, device, other = ("--username", str(box.username)), new_device(), new_device()
+    device.init("--url", f"https://{box.server}/one/", *user, **password)
+    one = device.exported()
+    device.settings.write_text(device.settings.read_text().partition("registry:")[0])
+    device.init("--url", f"https://{box.server}/two/", *user, **password)
+    two = device.exported()
+
+    assert other.init("--import", typed=two)["key"] == "proven"
+    assert transfer.understood(one).key != transfer.understood(two).key
+    code, sentence = other.refused("--import", typed=one)
+    assert (code, "configured already" in sentence) == (5, True)
+    assert other.known == device.known[1:]
+
+
 @pytest.mark.servers
 def test_a_registry_is_founded_on_apache(new_device: NewDevice, apache: WebDav) -> None:
     server = own_folder(apache)
