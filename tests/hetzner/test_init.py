@@ -93,6 +93,21 @@ def test_a_box_is_made_and_holds_a_registry(new_device: NewDevice, files: Files)
     assert device.run("list").exit_code == 0  # with no password in the environment
 
 
+def test_people_read_what_was_done_and_what_to_keep(new_device: NewDevice, files: Files) -> None:
+    device = new_device()
+
+    done = device.run("init", *MAKE)
+
+    box = files.simulator.storage_boxes["morpheus-registry"]
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"The registry stands at https://{box.server}/morpheus/registry.json."
+    assert lines[2] == "Storage Box: made, bx11 in fsn1, EUR 3.79 a month, VAT included."
+    assert "keep a copy of the line that morpheus init --export prints" in lines[3]
+    assert lines[-1] == f"Settings: {device.settings} (written)"
+    assert device.run("init").stdout.startswith("The registry is configured already: ")
+
+
 def test_twice_is_once(new_device: NewDevice, files: Files) -> None:
     device = new_device()
     first = device.init(*MAKE)
