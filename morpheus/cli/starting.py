@@ -354,10 +354,11 @@ def _first_choice(settings: Settings, wish: Wish) -> str:
     from morpheus.cloud.hetzner.boxes import Boxes  # noqa: PLC0415  # imports hcloud
 
     try:
-        boxes = Boxes(settings.machine.hetzner)
-        if found := boxes.find():
-            return f"there is {', '.join(map(str, found))}"
-        return f"a new one, {boxes.offer(wish.location)}"
+        with progress.shown("Looking for a Storage Box, and what one costs ..."):
+            boxes = Boxes(settings.machine.hetzner)
+            if found := boxes.find():
+                return f"there is {', '.join(map(str, found))}"
+            return f"a new one, {boxes.offer(wish.location)}"
     except MorpheusError as error:
         return f"not now. {error}"
 
