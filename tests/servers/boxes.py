@@ -145,6 +145,7 @@ def with_files(folder: Path, **more: Any) -> Iterator[Files]:
     files = Files(simulator, folder / "boxes", signed)
     server = Server(("127.0.0.1", port), files, numthreads=8)
     server.ssl_adapter = BuiltinSSLAdapter(str(signed), str(key))
+    server.expiration_interval = 0.02  # how often it looks whether it is to end
     server.prepare()
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
