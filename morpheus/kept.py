@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from morpheus.errors import InvalidInputError, MachineError
-from morpheus.files import replace_file
+from morpheus.files import make_folder, replace_file
 
 NAME = "registry-access.json"
 
@@ -123,6 +123,7 @@ def _raw(access: Access) -> dict[str, str]:
 
 def _write(folder: Path, entries: Sequence[Access]) -> None:
     text = json.dumps({"version": 1, "registries": [_raw(each) for each in entries]}, indent=2)
+    make_folder(folder)
     try:
         replace_file(path(folder), f"{text}\n".encode())
     except OSError as error:
