@@ -41,6 +41,18 @@ class Found:
     registry_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The forests of the registries that could be read, by name, and why the others could not.
+
+    ``shared_id`` is the id of the registry that devices share; None without one, or when it cannot be read.
+    """
+
+    forests: Sequence[Found]
+    faults: Sequence[MorpheusError]
+    shared_id: str | None
+
+
 def local_registry(folder: Path | None = None) -> Registry:
     """The registry of this machine's own forests."""
     return Registry(LocalStore((folder or config.data_dir()) / "local.json"))
@@ -174,16 +186,19 @@ def known_names(settings: Settings) -> str:
 
 def everything(settings: Settings) -> list[Found]:
     """All forests of all registries, by name."""
-    found, faults = what_is_known(settings)
-    for fault in faults:
+    known = what_is_known(settings)
+    for fault in known.faults:
         raise fault
-    return found
+    return list(known.forests)
 
 
-def what_is_known(settings: Settings) -> tuple[list[Found], list[MorpheusError]]:
-    """All forests of the registries that can be read, by name, and why the others cannot."""
-    found, faults = [], []
-    for registry in registries(settings):
+def what_is_known(settings: Settings) -> Known:
+    """All forests of the registries that can be read, and why the others cannot."""
+    found: list[Found] = []
+    faults: list[MorpheusError] = []
+    shared_id = None
+    own, *shared = registries(settings)
+    for registry in (own, *shared):
         try:
             document = registry.read()
         except MorpheusError as error:
@@ -191,4 +206,6 @@ def what_is_known(settings: Settings) -> tuple[list[Found], list[MorpheusError]]
             continue
         known = document.forests.values()
         found += [Found(forest, registry, document.registry_id or "") for forest in known]
-    return sorted(found, key=lambda each: each.forest.name), faults
+        if registry is not own:
+            shared_id = document.registry_id
+    return Known(sorted(found, key=lambda each: each.forest.name), faults, shared_id)

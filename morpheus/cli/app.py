@@ -109,11 +109,11 @@ def list_forests(*, output: OutputOption = Output.TEXT) -> None:
 
     current = settings.load()
     urls = [registry.url for registry in site.registries(current)]
-    found, faults = site.what_is_known(current)
-    if found or not faults:
-        census = listing.census(found, current)
-        show.forests(found, urls, faults, census, json=output is Output.JSON)
-    for fault in faults:  # the list is not whole, so the command has failed
+    known = site.what_is_known(current)
+    if known.forests or not known.faults:
+        census = listing.census(known, current)
+        show.forests(known.forests, urls, known.faults, census, json=output is Output.JSON)
+    for fault in known.faults:  # the list is not whole, so the command has failed
         raise fault
 
 

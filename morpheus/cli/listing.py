@@ -1,13 +1,12 @@
 """What a list tells of the cloud, which is asked for all forests at once and never waited for long."""
 
 import threading
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from morpheus import site
 from morpheus.errors import MorpheusError
 from morpheus.settings import Settings
-from morpheus.site import Found
+from morpheus.site import Known
 
 if TYPE_CHECKING:
     from morpheus.census import Census
@@ -15,22 +14,26 @@ if TYPE_CHECKING:
 BOUND = 6.0  # seconds
 
 
-def census(found: Sequence[Found], settings: Settings) -> "Census | None":
-    """What the configured cloud has of the forests on it and of the registry they share; None without any.
+def census(known: Known, settings: Settings) -> "Census | None":
+    """What the configured cloud has of the forests on it and of the registry they share.
 
-    A cloud that gives no answer for some seconds, or cannot be asked, keeps nobody from listing.
+    None where nothing of that registry can be on it. A cloud that gives no answer for some seconds, or
+    cannot be asked, keeps nobody from listing.
     """
-    there = [each for each in found if each.forest.provider == settings.machine.provider != "local"]
-    if not there:
+    machine, registry_id = settings.machine, known.shared_id
+    if machine.provider == "local" or registry_id is None:
         return None
-    from morpheus.census import Census, taken  # noqa: PLC0415  # without such forests nobody needs it
+    there = [each.forest for each in known.forests if each.forest.provider == machine.provider]
+    if not there and not machine.hetzner.token:
+        return None  # nothing has been planted there, and nothing can be
+    from morpheus.census import Census, taken  # noqa: PLC0415  # without a cloud nobody needs it
 
     asked: list[Census] = []
 
     def ask() -> None:
         try:
-            servers = site.configured_cloud(settings).list_servers(there[0].registry_id)
-            asked.append(taken([each.forest for each in there], servers))
+            servers = site.configured_cloud(settings).list_servers(registry_id)
+            asked.append(taken(there, servers))
         except MorpheusError as error:
             asked.append(Census({}, fault=str(error)))
 

@@ -9,6 +9,8 @@ import hcloud
 import pytest
 
 from morpheus.cli import listing
+from morpheus.registry import Registry
+from morpheus.registry.local import LocalStore
 from tests.hetzner.device import Device, put, settled
 from tests.hetzner.project import OURS, THEIRS, ensure, provider
 from tests.simulator import Simulator
@@ -69,6 +71,26 @@ def test_servers_that_nobody_recorded_are_told(device: Device) -> None:
     assert found["forests"][0]["cloud"]["unrecorded"] == ["oak-node-7"]
 
 
+def test_servers_are_told_when_no_forest_is_recorded_any_more(device: Device) -> None:
+    registry_id = device.record("oak", 1)
+    Registry(LocalStore(device.folder / "registry.json")).update(
+        lambda document, _: document.without_forest("oak")
+    )
+    put(device.simulator, registry_id, ["ash-node-1"])
+
+    text, found = device.run("list"), device.json("list")
+
+    assert "No forests yet" in text
+    assert "Unrecorded: ash-node-1" in text
+    assert [each["name"] for each in found["unrecorded"]] == ["ash-node-1"]
+
+
+def test_before_anything_was_planted_the_cloud_is_not_asked(device: Device) -> None:
+    device.run("list")
+
+    assert device.simulator.requests.total() == 0
+
+
 @pytest.mark.parametrize(("servers", "requests"), [(1, 1), (50, 1), (51, 2), (120, 3)])
 @pytest.mark.parametrize("ipv4", [None, "192.0.2.1"])
 def test_a_list_is_one_request_for_each_fifty_servers_begun_and_one_for_prices(
@@ -96,7 +118,7 @@ def test_without_a_token_the_forests_are_listed_and_why_no_more(device: Device) 
     text, found = device.run("list"), device.json("list")
 
     assert row(text, "oak").split()[-2] == "-"
-    assert "What the cloud has of them is not known: There is no API token" in text
+    assert "What the cloud has is not known: There is no API token" in text
     assert found["forests"][0]["cloud"] is None
     assert found["cloud_fault"].startswith("There is no API token")
 

@@ -56,7 +56,7 @@ def forests(
 ) -> None:
     """Every forest, the registries that were asked, and the *faults* of those that could not be read.
 
-    *census* is what the cloud has of the forests; None where no forest is on one.
+    *census* is what the cloud has of the forests; None where there is none to ask.
     """
     if json:
         known = [{**forest_fields(each.forest), "cloud": _presence(each.forest, census)} for each in found]
@@ -96,7 +96,7 @@ def forests(
 def _warnings(census: "Census", forests: Collection[str]) -> list[str]:
     """What the cloud did not tell, and what it has that nobody recorded."""
     if census.fault:
-        return [f"What the cloud has of them is not known: {census.fault}"]
+        return [f"What the cloud has is not known: {census.fault}"]
     told = []
     for server in census.unrecorded:
         forest = server.labels.get("forest-id", "")
