@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from morpheus.cloud import Order, Server
 from morpheus.cloud.hetzner import HetznerCloud
+from morpheus.errors import TransientError
 from morpheus.machine import NATS, StoreState, store_marker, store_state
 from morpheus.settings import FirewallSettings, HetznerSettings, MachineSettings, SshSettings
 from tests.fake_cloud import FakeMachine
@@ -73,6 +74,18 @@ def ensure(cloud: HetznerCloud, count: int, **more: Any) -> list[Server]:
     """Servers 1 to *count*, all at once."""
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(cloud.ensure_server, [order(k, **more) for k in range(1, count + 1)]))
+
+
+def repeat(cloud: HetznerCloud, one: Order, times: int = 5) -> None:
+    """As a task does: until it succeeds, a few times."""
+    for k in range(times):
+        try:
+            cloud.ensure_server(one)
+        except TransientError:
+            if k == times - 1:
+                raise
+        else:
+            return
 
 
 @contextlib.contextmanager

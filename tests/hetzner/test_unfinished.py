@@ -1,0 +1,218 @@
+"""What the API loses, leaves half done or holds on to, and the outcome that a user would want."""
+
+from pathlib import Path
+
+import pytest
+from hcloud.images import Image
+from hcloud.server_types import ServerType
+
+from morpheus.cloud.hetzner import HetznerCloud, api, network
+from morpheus.errors import CloudBusyError, CloudError, NotReadyError, RefusedError
+from tests.hetzner.project import OURS, THEIRS, ensure, order, provider, repeat, simulated
+from tests.simulator import Latency, Simulator
+from tests.simulator.clients import client_of
+
+# Lost answers and taken names
+
+
+@pytest.mark.parametrize("after", ["reset", "timeout"])
+def test_a_server_whose_answer_was_lost_is_adopted(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    monkeypatch.setattr(api, "ANSWER_TIMEOUT", 0.5)
+    cloud = provider(simulator, tmp_path)
+    simulator.faults.lose_reply("POST /servers", after=after)  # type: ignore[arg-type]
+
+    repeat(cloud, order(1))
+
+    assert simulator.billable() == ["server oak-node-1"]
+    assert simulator.requests["POST /servers"] <= 2
+
+
+@pytest.mark.parametrize(
+    "operation", ["POST /firewalls", "POST /placement_groups", "POST /ssh_keys", "GET /servers"]
+)
+def test_what_servers_share_is_made_once_although_answers_are_lost(
+    cloud: HetznerCloud, simulator: Simulator, operation: str
+) -> None:
+    simulator.faults.lose_reply(operation)
+
+    repeat(cloud, order(1))
+
+    counts = [len(each) for each in (simulator.firewalls, simulator.placement_groups, simulator.ssh_keys)]
+    assert counts == [1, 1, 1]
+
+
+def test_a_name_that_somebody_else_took_is_said_and_never_hammered(
+    cloud: HetznerCloud, simulator: Simulator
+) -> None:
+    client_of(simulator).servers.create("oak-node-1", ServerType(name="cx23"), Image(name="debian-13"))
+
+    for _ in range(2):
+        with pytest.raises(RefusedError, match="choose another name"):
+            cloud.ensure_server(order(1))
+
+    assert simulator.requests["POST /servers"] == 1
+
+
+def test_two_registries_share_a_project_without_touching_each_other(
+    cloud: HetznerCloud, simulator: Simulator
+) -> None:
+    ensure(cloud, 2, forest="oak", registry_id=OURS)
+    ensure(cloud, 2, forest="elm", registry_id=THEIRS)
+
+    for name in ("elm-node-1", "elm-node-2"):
+        with pytest.raises(RefusedError):
+            cloud.delete_server(OURS, name)
+    for name in ("oak-node-1", "oak-node-2"):
+        cloud.delete_server(OURS, name)
+    cloud.clear(OURS, "oak")
+
+    assert sorted(simulator.billable()) == ["server elm-node-1", "server elm-node-2"]
+    assert len(simulator.firewalls) == len(simulator.placement_groups) == 1
+
+
+# What the API begins and does not finish
+
+
+def test_a_server_that_did_not_start_is_switched_on(cloud: HetznerCloud, simulator: Simulator) -> None:
+    simulator.faults.action_error("start_server")
+
+    cloud.ensure_server(order(1))
+
+    assert simulator.servers["oak-node-1"].status == "running"
+
+
+def test_a_server_without_its_firewall_gets_it(cloud: HetznerCloud, simulator: Simulator) -> None:
+    simulator.faults.action_error("apply_firewall")
+
+    cloud.ensure_server(order(1))
+
+    assert simulator.servers["oak-node-1"].firewalls
+
+
+@pytest.mark.parametrize("command", ["start_server", "apply_firewall"])
+def test_an_action_that_fails_again_is_asked_for_again_by_the_task(
+    cloud: HetznerCloud, simulator: Simulator, command: str
+) -> None:
+    simulator.faults.action_error(command, times=3)
+
+    with pytest.raises(CloudBusyError, match=f"{command} failed"):
+        cloud.ensure_server(order(1))
+    repeat(cloud, order(1))
+
+    server = simulator.servers["oak-node-1"]
+    assert (server.status, [*server.firewalls.values()]) == ("running", ["applied"])
+    assert simulator.requests["POST /servers"] == 1
+
+
+def test_an_adopted_server_whose_firewall_failed_gets_it(cloud: HetznerCloud, simulator: Simulator) -> None:
+    """The answer was lost, so nobody saw that action fail; the API goes on to list the firewall."""
+    simulator.faults.lose_reply("POST /servers")
+    simulator.faults.action_error("apply_firewall")
+
+    repeat(cloud, order(1))
+
+    assert [*simulator.servers["oak-node-1"].firewalls.values()] == ["applied"]
+
+
+def test_rules_that_a_server_did_not_take_are_set_again(cloud: HetznerCloud, simulator: Simulator) -> None:
+    made = ensure(cloud, 2)
+    simulator.faults.action_error("apply_firewall")
+
+    cloud.admit(OURS, "oak", made)
+
+    assert simulator.requests["POST /firewalls/{id}/actions/set_rules"] == 2
+
+
+def test_a_server_that_could_not_be_made_is_removed_and_made_again(
+    cloud: HetznerCloud, simulator: Simulator
+) -> None:
+    simulator.faults.action_error("create_server")
+
+    with pytest.raises(CloudBusyError, match="create_server failed"):
+        cloud.ensure_server(order(1))
+    assert simulator.billable() == []
+
+    assert cloud.ensure_server(order(1)).ip
+
+
+def test_a_creation_that_never_ends_is_given_up_with_what_was_seen(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.faults.action_stuck("start_server", 3600)
+
+    with pytest.raises(NotReadyError, match=r"Waited 1 s for oak-node-1 to run; last seen: start_server"):
+        provider(simulator, tmp_path, create_timeout=1).ensure_server(order(1))
+
+
+def test_a_server_that_is_off_is_switched_on_when_it_is_adopted(
+    cloud: HetznerCloud, simulator: Simulator
+) -> None:
+    cloud.ensure_server(order(1))
+    other = client_of(simulator)
+    server = other.servers.get_by_name("oak-node-1")
+    assert server
+    server.power_off().wait_until_finished()
+
+    cloud.ensure_server(order(1))
+
+    assert simulator.servers["oak-node-1"].status == "running"
+
+
+def test_a_server_that_lost_its_firewall_gets_it_back_when_it_is_adopted(
+    cloud: HetznerCloud, simulator: Simulator
+) -> None:
+    cloud.ensure_server(order(1))
+    firewall = client_of(simulator).firewalls.get_all()[0]
+    firewall.remove_from_resources(firewall.applied_to or [])
+    assert not simulator.servers["oak-node-1"].firewalls
+
+    cloud.ensure_server(order(1))
+
+    assert simulator.servers["oak-node-1"].firewalls
+
+
+# Removing
+
+
+def test_a_locked_server_is_deleted_when_its_action_has_ended(tmp_path: Path) -> None:
+    with simulated(latency=Latency(create=0, start=0.6, firewall=0, delete=0)) as simulator:
+        cloud = provider(simulator, tmp_path)
+        other = client_of(simulator)
+        cloud.ensure_server(order(1))
+        server = other.servers.get_by_name("oak-node-1")
+        assert server
+        server.reboot()
+
+        cloud.delete_server(OURS, "oak-node-1")
+
+        assert simulator.billable() == []
+
+
+def test_a_protected_server_is_reported_and_not_forced(cloud: HetznerCloud, simulator: Simulator) -> None:
+    cloud.ensure_server(order(1))
+    server = client_of(simulator).servers.get_by_name("oak-node-1")
+    assert server
+    server.change_protection(delete=True, rebuild=True)
+
+    with pytest.raises(CloudError, match="protected"):
+        cloud.delete_server(OURS, "oak-node-1")
+
+    assert simulator.billable() == ["server oak-node-1"]
+
+
+def test_a_firewall_that_stays_in_use_is_reported(
+    cloud: HetznerCloud, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "LEAVE_TIMEOUT", 0.2)
+    cloud.ensure_server(order(1))
+    cloud.delete_server(OURS, "oak-node-1")
+    simulator.faults.zombie_firewall()
+
+    with pytest.raises(CloudError, match="morpheus teardown oak again"):
+        cloud.clear(OURS, "oak")
+
+    simulator.faults.clear()
+    cloud.clear(OURS, "oak")
+    assert not simulator.firewalls
