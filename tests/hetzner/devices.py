@@ -1,6 +1,7 @@
 """Devices that share a simulated project whose boxes have files."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from morpheus.cli.app import app
 from morpheus.kept import Access
 from tests.servers.boxes import Files
 
+MAKE = ("--storagebox", "--yes")
+POST, SUB = "POST /storage_boxes", "POST /storage_boxes/{id}/subaccounts"
 FORGOTTEN = ("HETZNER_API_TOKEN", "HCLOUD_TOKEN", "STORAGEBOX_PASSWORD", "MORPHEUS_TARGET_PASSWORD")
 
 
@@ -82,6 +85,9 @@ class Device:
         assert "opens the registry to whoever reads it" in done.stderr
         (line,) = done.stdout.splitlines()
         return line
+
+
+NewDevice = Callable[..., Device]
 
 
 def secrets_of(*devices: Device) -> set[str]:

@@ -6,13 +6,17 @@ from typing import Protocol
 
 import hcloud
 from hcloud.firewalls import FirewallRule
+from hcloud.locations import Location
 from hcloud.servers import CreateServerResponse, ServerCreatePublicNetwork
+from hcloud.storage_box_types import StorageBoxType
+from hcloud.storage_boxes import BoundStorageBox, StorageBoxAccessSettings
 
 from tests.simulator import Simulator
 
 SSH = FirewallRule(direction="in", protocol="tcp", port="22", source_ips=["::/0"])
 Order = Callable[..., CreateServerResponse]
 IPV6_ONLY = ServerCreatePublicNetwork(enable_ipv4=False, enable_ipv6=True)
+BOX_PASSWORD = "Correct-horse-7"
 
 
 def client_of(simulator: Simulator, token: str | None = None, timeout: float = 10) -> hcloud.Client:
@@ -35,6 +39,22 @@ def settled(created: CreateServerResponse) -> CreateServerResponse:
     for action in (created.action, *created.next_actions):
         action.wait_until_finished()
     return created
+
+
+def ordered_box(
+    client: hcloud.Client, name: str = "registry", password: str = BOX_PASSWORD
+) -> BoundStorageBox:
+    created = client.storage_boxes.create(
+        name=name,
+        password=password,
+        location=Location(name="fsn1"),
+        storage_box_type=StorageBoxType(name="bx11"),
+        access_settings=StorageBoxAccessSettings(reachable_externally=True, webdav_enabled=True),
+        labels={"managed-by": "morpheus"},
+    )
+    created.action.wait_until_finished()
+    created.storage_box.reload()
+    return created.storage_box
 
 
 def public_key(number: int) -> str:

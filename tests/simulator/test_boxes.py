@@ -6,30 +6,13 @@ from hcloud import APIException
 from hcloud.locations import Location
 from hcloud.storage_box_types import StorageBoxType
 from hcloud.storage_boxes import (
-    BoundStorageBox,
     StorageBoxAccessSettings,
     StorageBoxSnapshotPlan,
     StorageBoxSubaccountAccessSettings,
 )
 
 from tests.simulator import Simulator
-from tests.simulator.clients import client_of
-
-PASSWORD = "Correct-horse-7"
-
-
-def ordered(client: hcloud.Client, name: str = "registry", password: str = PASSWORD) -> BoundStorageBox:
-    created = client.storage_boxes.create(
-        name=name,
-        password=password,
-        location=Location(name="fsn1"),
-        storage_box_type=StorageBoxType(name="bx11"),
-        access_settings=StorageBoxAccessSettings(reachable_externally=True, webdav_enabled=True),
-        labels={"managed-by": "morpheus"},
-    )
-    created.action.wait_until_finished()
-    created.storage_box.reload()
-    return created.storage_box
+from tests.simulator.clients import BOX_PASSWORD, client_of, ordered_box
 
 
 def test_a_box_has_neither_user_nor_host_while_it_initializes() -> None:
@@ -38,7 +21,7 @@ def test_a_box_has_neither_user_nor_host_while_it_initializes() -> None:
         client = client_of(simulator)
         created = client.storage_boxes.create(
             name="registry",
-            password=PASSWORD,
+            password=BOX_PASSWORD,
             location=Location(name="fsn1"),
             storage_box_type=StorageBoxType(name="bx11"),
         )
@@ -63,37 +46,37 @@ def test_a_box_has_neither_user_nor_host_while_it_initializes() -> None:
 )
 def test_passwords_have_a_policy(client: hcloud.Client, password: str) -> None:
     with pytest.raises(APIException) as failed:
-        ordered(client, password=password)
+        ordered_box(client, password=password)
 
     assert failed.value.code == "invalid_input"
 
 
 def test_settings_are_changed_in_part(simulator: Simulator, client: hcloud.Client) -> None:
-    box = ordered(client)
+    box = ordered_box(client)
 
     box.update_access_settings(StorageBoxAccessSettings(webdav_enabled=False)).wait_until_finished()
-    box.reset_password(f"{PASSWORD}8").wait_until_finished()
+    box.reset_password(f"{BOX_PASSWORD}8").wait_until_finished()
 
     state = simulator.storage_boxes["registry"]
-    assert state.password == f"{PASSWORD}8"
+    assert state.password == f"{BOX_PASSWORD}8"
     assert state.access_settings["reachable_externally"]
     assert not state.access_settings["webdav_enabled"]
 
 
 def test_names_of_boxes_are_unique(client: hcloud.Client) -> None:
-    ordered(client)
+    ordered_box(client)
 
     with pytest.raises(APIException) as failed:
-        ordered(client)
+        ordered_box(client)
 
     assert failed.value.code == "uniqueness_error"
 
 
 def test_a_new_subaccount_shows_its_ids_alone(client: hcloud.Client) -> None:
-    box = ordered(client)
+    box = ordered_box(client)
     created = box.create_subaccount(
         home_directory="forests",
-        password=PASSWORD,
+        password=BOX_PASSWORD,
         access_settings=StorageBoxSubaccountAccessSettings(webdav_enabled=True, readonly=False),
     )
     created.action.wait_until_finished()
@@ -104,7 +87,7 @@ def test_a_new_subaccount_shows_its_ids_alone(client: hcloud.Client) -> None:
 
     assert account.username == f"{box.username}-sub1"
     assert account.server == f"{account.username}.your-storagebox.de"
-    account.reset_password(f"{PASSWORD}9").wait_until_finished()
+    account.reset_password(f"{BOX_PASSWORD}9").wait_until_finished()
     account.change_home_directory("others").wait_until_finished()
     account.update_access_settings(StorageBoxSubaccountAccessSettings(readonly=True)).wait_until_finished()
     assert [each.home_directory for each in box.get_subaccount_all()] == ["others"]
@@ -114,7 +97,7 @@ def test_a_new_subaccount_shows_its_ids_alone(client: hcloud.Client) -> None:
 
 
 def test_going_back_to_a_snapshot_loses_the_newer_ones(simulator: Simulator, client: hcloud.Client) -> None:
-    box = ordered(client)
+    box = ordered_box(client)
     snapshots = []
     for _ in range(3):
         created = box.create_snapshot()
@@ -132,7 +115,7 @@ def test_going_back_to_a_snapshot_loses_the_newer_ones(simulator: Simulator, cli
 
 
 def test_boxes_are_protected_and_deleted(simulator: Simulator, client: hcloud.Client) -> None:
-    box = ordered(client)
+    box = ordered_box(client)
     box.change_protection(delete=True).wait_until_finished()
     with pytest.raises(APIException) as failed:
         box.delete()
