@@ -46,4 +46,12 @@ KINDS = {
     "wsgidav": webdav("wsgidav_server"),
 }
 NEED_SERVERS = {"apache", "apache without locks"}
-PLACES = [pytest.param(each, marks=[pytest.mark.servers] if each in NEED_SERVERS else []) for each in KINDS]
+TAKE_LONG = {"wsgidav"}
+
+
+def places(*, in_servers: set[str]) -> list[pytest.ParameterSet]:
+    return [pytest.param(each, marks=[pytest.mark.servers] if each in in_servers else []) for each in KINDS]
+
+
+PLACES = places(in_servers=NEED_SERVERS)
+PLACES_FOR_MANY = places(in_servers=NEED_SERVERS | TAKE_LONG)  # many requests

@@ -9,6 +9,8 @@ from morpheus.forest import Forest
 from morpheus.registry import Registry, care
 from tests.contracts.places import KINDS, PLACES
 
+pytestmark = pytest.mark.long
+
 
 def move(request: pytest.FixtureRequest, folder: Path, old: str, new: str) -> None:
     source, target = (KINDS[each](request, folder / str(k)) for k, each in enumerate((old, new)))

@@ -1,13 +1,11 @@
 """The contract of the Store port: whatever keeps the registry keeps these promises."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from morpheus.errors import RegistryConflictError, TransientError
+from morpheus.errors import RegistryConflictError
 from morpheus.registry import Store
 from morpheus.registry.care import Place
 from tests.contracts.places import KINDS, PLACES
@@ -16,11 +14,6 @@ from tests.contracts.places import KINDS, PLACES
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return KINDS[request.param](request, tmp_path)
-
-
-@pytest.fixture
-def store(place: Place) -> Store:
-    return place(None)
 
 
 def test_nothing_is_read_before_the_first_write(store: Store) -> None:
@@ -64,44 +57,6 @@ def test_a_stale_write_is_refused_and_changes_nothing(store: Store) -> None:
     assert store.backups() == kept
 
 
-def test_of_two_writers_that_expect_the_same_exactly_one_wins(store: Store) -> None:
-    version = store.write("start", None, backup=False)
-    barrier = threading.Barrier(2, timeout=30)
-
-    def write(text: str) -> str | None:
-        barrier.wait()
-        try:
-            return store.write(text, version, backup=True)
-        except RegistryConflictError:
-            return None
-
-    with ThreadPoolExecutor(2) as pool:
-        for k in range(40):
-            texts = [f"{k} of the first", f"{k} of the second"]
-            written = list(pool.map(write, texts))
-
-            winners = [(text, each) for text, each in zip(texts, written, strict=True) if each]
-            assert winners == [store.read()[:2]]
-            version = winners[0][1]
-
-
-def test_of_many_first_writers_exactly_one_wins(store: Store) -> None:
-    barrier = threading.Barrier(10, timeout=30)
-
-    def write(k: int) -> int | None:
-        barrier.wait()
-        try:
-            store.write(f"writer {k}", None, backup=False)
-        except (RegistryConflictError, TransientError):
-            return None
-        return k
-
-    with ThreadPoolExecutor(10) as pool:
-        winners = [k for k in pool.map(write, range(10)) if k is not None]
-
-    assert [f"writer {k}" for k in winners] == [store.read().text]
-
-
 def test_every_new_text_has_a_new_version(store: Store) -> None:
     versions: list[str] = []
     for k in range(30):
@@ -116,15 +71,6 @@ def test_a_replaced_text_is_kept_only_when_asked(store: Store) -> None:
     store.write("three", second, backup=True)
 
     assert [backup.text for backup in store.backups()] == ["two"]
-
-
-def test_the_newest_twenty_backups_are_kept_newest_first(store: Store) -> None:
-    version = store.write("text 0", None, backup=False)
-    for k in range(1, 51):
-        version = store.write(f"text {k}", version, backup=True)
-        assert [backup.text for backup in store.backups()] == [
-            f"text {each}" for each in range(k - 1, max(k - 21, -1), -1)
-        ]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def test_a_forest_stands_and_is_recorded_as_other_programs_read_it(land: Hilly) 
     assert len(land.store.texts) >= 4  # reserved, addresses, active, lease given back: each was read
 
 
+@pytest.mark.long
 def test_planting_again_creates_nothing_and_restarts_nothing(land: Hilly) -> None:
     first, before = plant("oak", nodes=3), land.hills.pids("oak")
     land.effects.seen.clear()
@@ -118,7 +119,12 @@ def test_failing_at_any_effect_leaves_nothing_of_the_run_and_all_of_before(land:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["created oak-node-2", "put oak-node-3 cluster.conf", "started oak-node-1 *", "reach oak-node-3 4000"],
+    [
+        "created oak-node-2",
+        pytest.param("put oak-node-3 cluster.conf", marks=pytest.mark.long),
+        pytest.param("started oak-node-1 *", marks=pytest.mark.long),
+        pytest.param("reach oak-node-3 4000", marks=pytest.mark.long),
+    ],
 )
 def test_a_failing_node_takes_its_siblings_along(land: Hilly, pattern: str) -> None:
     with land.effects.failing(pattern, BROKEN), pytest.raises(MachineError, match="on purpose"):
@@ -148,6 +154,7 @@ def test_a_heal_that_fails_anywhere_leaves_the_survivors_and_can_be_finished(lan
     assert survivors.items() <= land.hills.pids("oak").items()
 
 
+@pytest.mark.long
 def test_another_size_is_refused_and_names_grow(land: Hilly) -> None:
     plant("oak", nodes=1)
 

@@ -66,6 +66,7 @@ def test_no_program_routes_to_a_machine_on_its_way_out(flat: Flat) -> None:
     assert len(flat.cloud.servers) == 3
 
 
+@pytest.mark.long
 def test_a_failing_delete_keeps_the_record_and_running_again_finishes(flat: Flat) -> None:
     planted(flat)
 
@@ -84,6 +85,7 @@ def test_a_failing_delete_keeps_the_record_and_running_again_finishes(flat: Flat
     assert flat.registry.read().forests == {}
 
 
+@pytest.mark.long
 def test_what_may_pass_is_tried_again(flat: Flat) -> None:
     planted(flat, nodes=1)
 

@@ -111,7 +111,10 @@ def faults_of(folder: Path, seeds: range, rate: float, count: int, scale: float)
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.25])
-@pytest.mark.parametrize(("count", "runs"), [(1, 12), (5, 6), (12, 3)])
+@pytest.mark.parametrize(
+    ("count", "runs"),
+    [(1, 12), pytest.param(5, 6, marks=pytest.mark.long), pytest.param(12, 3, marks=pytest.mark.long)],
+)
 def test_a_plant_ends_complete_or_without_a_trace(tmp_path: Path, count: int, runs: int, rate: float) -> None:
     assert faults_of(tmp_path, range(runs), rate, count, scale=0.01) == {}
 

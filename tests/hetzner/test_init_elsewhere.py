@@ -17,6 +17,8 @@ from tests.servers.fixtures import own_folder
 from tests.servers.webdav import PASSWORD, USER, WebDav
 from tests.simulator.clients import BOX_PASSWORD, client_of, ordered_box
 
+pytestmark = pytest.mark.long
+
 # Another device
 
 

@@ -14,8 +14,10 @@ from tests.hetzner.devices import MAKE, POST, NewDevice
 from tests.servers.boxes import Files
 from tests.simulator.clients import BOX_PASSWORD, client_of, ordered_box
 
+pytestmark = pytest.mark.long
 
-@pytest.mark.parametrize("after", ["reset", pytest.param("timeout", marks=pytest.mark.long)])
+
+@pytest.mark.parametrize("after", ["reset", "timeout"])
 def test_the_answer_to_the_order_is_lost(new_device: NewDevice, files: Files, after: str) -> None:
     files.simulator.faults.lose_reply(POST, after=after)  # type: ignore[arg-type]  # one of the two
 

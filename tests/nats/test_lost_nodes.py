@@ -14,6 +14,8 @@ from morpheus.nats import admin
 from tests.nats.conftest import Planter
 from tests.nats.grove import BOUND, Grove, wait_for
 
+pytestmark = pytest.mark.long
+
 MESSAGES = 50
 
 
@@ -147,7 +149,6 @@ def test_a_killed_node_that_keeps_its_store_comes_back(plant: Planter) -> None:
     assert grove.wait_formed().current == 3
 
 
-@pytest.mark.long
 def test_what_would_be_lost_is_named_before_anything_is_removed(wreck: Wreck) -> None:
     access = wreck.grove.access
 
@@ -167,7 +168,6 @@ def test_nothing_is_at_risk_while_everybody_is_there(cluster: Grove) -> None:
     assert found == admin.AtRisk()
 
 
-@pytest.mark.long
 def test_who_does_not_answer_makes_the_risk_unknown(wreck: Wreck, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin, "LIST_TIMEOUT", 0.5)
     access, asked = wreck.grove.access, wreck.grove.names
@@ -176,14 +176,12 @@ def test_who_does_not_answer_makes_the_risk_unknown(wreck: Wreck, monkeypatch: p
         asyncio.run(admin.at_risk(wreck.grove.urls(wreck.left), access.app_seed, access.system_seed, asked))
 
 
-@pytest.mark.long
 def test_streams_of_one_copy_on_a_lost_node_are_missing(wreck: Wreck) -> None:
     found = asyncio.run(admin.streams(wreck.grove.urls(wreck.left), wreck.grove.access.app_seed))
 
     assert set(wreck.named(replicas=1, lost=1)) <= set(found.missing)
 
 
-@pytest.mark.long
 def test_lost_nodes_are_replaced_and_streams_that_were_not_at_risk_are_kept(wreck: Wreck) -> None:
     grove = wreck.grove
     for name in wreck.lost:

@@ -10,6 +10,7 @@ from morpheus.registry import Registry, Store
 from morpheus.registry.care import Place
 from morpheus.registry.locked import Locked
 from tests.contracts import test_store as contract
+from tests.contracts import test_store_many as contract_of_many
 from tests.servers.fixtures import own_folder
 from tests.servers.webdav import WebDav
 from tests.servers.writer import add, recorded
@@ -19,11 +20,11 @@ test_read = contract.test_what_was_written_is_read_with_its_version
 test_first_write = contract.test_a_first_write_expects_that_nothing_is_there
 test_second_first_write = contract.test_a_second_first_write_is_refused
 test_stale_write = contract.test_a_stale_write_is_refused_and_changes_nothing
-test_two_writers = contract.test_of_two_writers_that_expect_the_same_exactly_one_wins
-test_many_first_writers = contract.test_of_many_first_writers_exactly_one_wins
+test_two_writers = contract_of_many.test_of_two_writers_that_expect_the_same_exactly_one_wins
+test_many_first_writers = contract_of_many.test_of_many_first_writers_exactly_one_wins
 test_versions = contract.test_every_new_text_has_a_new_version
 test_kept = contract.test_a_replaced_text_is_kept_only_when_asked
-test_backups = contract.test_the_newest_twenty_backups_are_kept_newest_first
+test_backups = contract_of_many.test_the_newest_twenty_backups_are_kept_newest_first
 test_beside = contract.test_what_stands_beside_a_document_is_listed_by_name
 test_beside_once = contract.test_a_document_beside_is_made_once
 test_time = contract.test_the_time_is_real_and_in_utc
