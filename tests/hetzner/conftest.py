@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from morpheus.cloud.hetzner import HetznerCloud, boxes, servers
+from tests.hetzner import device as one
 from tests.hetzner.devices import Device, NewDevice, secrets_of
 from tests.hetzner.project import provider, simulated
 from tests.servers.boxes import Files, with_files
@@ -28,6 +29,11 @@ def simulator() -> Iterator[Simulator]:
 @pytest.fixture
 def cloud(simulator: Simulator, tmp_path: Path) -> HetznerCloud:
     return provider(simulator, tmp_path)
+
+
+@pytest.fixture
+def device(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> one.Device:
+    return one.settled(simulator, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import hcloud
 import pytest
@@ -11,14 +10,8 @@ import pytest
 from morpheus.cli import listing
 from morpheus.registry import Registry
 from morpheus.registry.local import LocalStore
-from tests.hetzner.device import Device, put, settled
+from tests.hetzner.device import Device, put
 from tests.hetzner.project import OURS, THEIRS, ensure, provider
-from tests.simulator import Simulator
-
-
-@pytest.fixture
-def device(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Device:
-    return settled(simulator, tmp_path, monkeypatch)
 
 
 def row(text: str, forest: str) -> str:

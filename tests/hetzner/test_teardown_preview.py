@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import hcloud
 import pytest
@@ -11,16 +10,11 @@ from typer.testing import CliRunner
 from morpheus.cli.app import app
 from morpheus.cloud.hetzner import HetznerCloud
 from morpheus.settings import DnsSettings, FirewallSettings
-from tests.hetzner.device import Device, put, settled
+from tests.hetzner.device import Device, put
 from tests.hetzner.project import THEIRS, ensure, machine_settings
 from tests.simulator import Simulator
 
 DNS = {"provider": "hetzner", "domain": "example.com"}
-
-
-@pytest.fixture
-def device(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Device:
-    return settled(simulator, tmp_path, monkeypatch)
 
 
 @pytest.fixture
