@@ -6,7 +6,8 @@ runs in a process of their own after the flow's process has died.
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from prefect import Flow
@@ -25,6 +26,8 @@ from morpheus.watch import server_of
 
 log = logging.getLogger("morpheus.undo")
 
+AT_ONCE = 10  # machines that are removed
+
 
 def undo(cloud: Cloud, hold: Hold, run: str) -> None:
     """Remove the servers and records that *run* created; what was there before stays.
@@ -33,24 +36,10 @@ def undo(cloud: Cloud, hold: Hold, run: str) -> None:
     streams on it. It is recorded, and planting again completes it.
     """
     forest = hold.forest
-    never_active = forest.status == Status.PROVISIONING
     servers = {server.name: server for server in cloud.list_servers(hold.registry_id, forest.name)}
-    removed = {node.name for node in made_by(forest, run) if node.name not in servers}
-    for name in removed:  # its creation may have begun
-        hold.check()
-        with contextlib.suppress(RefusedError):  # another one's: ours was never made
-            cloud.delete_server(hold.registry_id, name)
-    for node in forest.nodes:
-        server = servers.get(node.name)
-        if server is None or server.run != run or node.status != Status.PROVISIONING:
-            continue
-        if not never_active and cloud.runs_programs and cloud.store(server) is not StoreState.FRESH:
-            log.warning("%s stays: it may hold data of the running cluster; plant again to finish", node.name)
-            continue
-        hold.check()
-        cloud.delete_server(hold.registry_id, node.name)
-        removed.add(node.name)
-        log.info("%s: removed again", node.name)
+    unmade = {node.name for node in made_by(forest, run) if node.name not in servers}
+    removed = unmade | _removable(cloud, forest, servers, run)
+    _remove(cloud, hold, removed, unmade)
     rest = hold.update(lambda forest, _: undone(forest, run, removed) if forest else None)
     if rest is None:
         site.access_folder().forget(forest.name)
@@ -62,6 +51,39 @@ def undo(cloud: Cloud, hold: Hold, run: str) -> None:
             cloud.admit(hold.registry_id, forest.name, [server_of(node) for node in rest.staying if node.ip])
     except MorpheusError as error:  # it costs nothing, and the next plant of that name sees to it
         log.warning("%s", error)
+
+
+def _removable(cloud: Cloud, forest: Forest, servers: Mapping[str, Server], run: str) -> set[str]:
+    """The nodes whose servers *run* made and that cannot hold anybody's data."""
+    never_active = forest.status == Status.PROVISIONING
+    names = set()
+    for node in forest.nodes:
+        server = servers.get(node.name)
+        if server is None or server.run != run or node.status != Status.PROVISIONING:
+            continue
+        if not never_active and cloud.runs_programs and cloud.store(server) is not StoreState.FRESH:
+            log.warning("%s stays: it may hold data of the running cluster; plant again to finish", node.name)
+            continue
+        names.add(node.name)
+    return names
+
+
+def _remove(cloud: Cloud, hold: Hold, names: Collection[str], unmade: Collection[str]) -> None:
+    """Delete the servers *names*, all at once; of those *unmade* the creation may have begun."""
+
+    def remove(name: str) -> None:
+        hold.check()
+        try:
+            cloud.delete_server(hold.registry_id, name)
+        except RefusedError:
+            if name not in unmade:
+                raise
+            return  # another one's, so ours was never made
+        if name not in unmade:
+            log.info("%s: removed again", name)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(remove, sorted(names)))
 
 
 def give_back(cloud: Cloud, hold: Hold, servers: Sequence[Server], run: str) -> None:

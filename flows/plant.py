@@ -20,7 +20,7 @@ from flows._undo import give_back, sweep, undo
 from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud, Order
-from morpheus.errors import LeaseLostError, MachineError, PortTakenError
+from morpheus.errors import LeaseLostError, MachineError, MorpheusError, PortTakenError
 from morpheus.forest import MAX_NODES, Forest, size_warning, wanted_nodes
 from morpheus.machine.binaries import find_programs
 from morpheus.names import name_from
@@ -38,6 +38,7 @@ from morpheus.plan import (
 )
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
+from morpheus.wait import let_wait
 from morpheus.watch import server_of
 from tasks._retry import all_or_raise, settle
 from tasks.nats import await_streams, configure, start_nats, start_workload, verify_cluster
@@ -108,6 +109,7 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
         keep: When it fails, leave what was created, so that planting again can go on from there.
     """
     started = time.monotonic()
+    let_wait()
     run = str(flow_run.id)
     where = open_cloud(cloud)
     known = open_registry(registry, where.provider)
@@ -137,14 +139,28 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
         try:
             access = site.access_folder().ensure(wanted.name)
             lost = raise_forest(Ground(where, hold, access, programs, run), settings)
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                log.warning("%s: stopping; what is under way ends, what was made goes again", wanted.name)
             settle()
             if not keep:
-                undo(where, hold, run)
+                take_back(where, hold, run)
             raise
     if warning := size_warning(len(hold.forest.staying)):
         log.warning(warning)
     return Planted(hold.forest, time.monotonic() - started, lost)
+
+
+def take_back(cloud: Cloud, hold: Hold, run: str) -> None:
+    """Undo the run; where that is not possible, say what may be left: the run's own error matters more."""
+    try:
+        undo(cloud, hold, run)
+    except MorpheusError as error:
+        log.warning(
+            "%s: what was made could not all be removed again (%s) It stays recorded and may cost: plant "
+            "again to go on, or morpheus teardown %s",
+            *(hold.forest.name, error, hold.forest.name),
+        )
 
 
 def raise_forest(ground: Ground, settings: config.Settings) -> tuple[str, ...]:

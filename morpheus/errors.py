@@ -19,6 +19,7 @@ MorpheusError
             RegistryNewerError  a newer Morpheus wrote it
             RegistryMovedError  it was moved to another store
         NotReadyError           a wait reached its bound
+        AbandonedError          a wait was ended, because its run is being taken back
         MissingPartError        a program, provider or file that is needed is not there
         MachineError            this machine or one of the nodes could not do what was asked
         CloudError              the cloud would not do what was asked: sold out, a limit, a protection
@@ -125,6 +126,12 @@ class RegistryMovedError(RegistryBrokenError):
 
 class NotReadyError(StopError):
     """A wait reached its bound; the sentence says what was seen last."""
+
+    exit_code = 7
+
+
+class AbandonedError(StopError):
+    """A wait was ended before its bound, because the run that waited is being taken back."""
 
     exit_code = 7
 

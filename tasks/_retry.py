@@ -11,6 +11,7 @@ from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from morpheus.errors import ReloadError, TransientError
+from morpheus.wait import end_waits, let_wait
 
 Result = TypeVar("Result")
 
@@ -56,7 +57,12 @@ def all_or_raise(futures: Sequence[PrefectFuture[Result]]) -> list[Result]:
 
 
 def settle() -> None:
-    """Wait for the tasks under way and let no other begin: a signal may come while some are submitted."""
+    """Wait for the tasks under way and let no other begin: a signal may come while some are submitted.
+
+    What they wait for is not awaited any more (see :func:`morpheus.wait.let_wait`).
+    """
+    end_waits()
     context = FlowRunContext.get()
     if context and isinstance(context.task_runner, ThreadPoolTaskRunner):
         context.task_runner.cancel_all()
+    let_wait()  # who cleans up waits, too

@@ -30,6 +30,7 @@ from morpheus.errors import (
 from morpheus.forest import Forest, Lease
 from morpheus.registry import Change, Registry
 from morpheus.registry.document import Document
+from morpheus.wait import check_wanted
 
 log = logging.getLogger("morpheus.lease")
 
@@ -152,7 +153,11 @@ class Hold:
         """Raise LeaseLostError unless the forest was held a moment ago, so that one outside effect may begin.
 
         After a sleep of the machine the lease is renewed first, if nobody took it meanwhile.
+
+        Raises:
+            AbandonedError: the run is being taken back.
         """
+        check_wanted()
         if self._lost:
             raise LeaseLostError(str(self._lost)) from self._lost
         if not self._is_fresh():

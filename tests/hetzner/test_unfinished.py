@@ -1,5 +1,8 @@
 """What the API loses, leaves half done or holds on to, and the outcome that a user would want."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,8 @@ from hcloud.images import Image
 from hcloud.server_types import ServerType
 
 from morpheus.cloud.hetzner import HetznerCloud, api, network
-from morpheus.errors import CloudBusyError, CloudError, NotReadyError, RefusedError
+from morpheus.errors import AbandonedError, CloudBusyError, CloudError, NotReadyError, RefusedError
+from morpheus.wait import end_waits, let_wait, wait_until
 from tests.hetzner.project import OURS, THEIRS, ensure, order, provider, repeat, simulated
 from tests.simulator import Latency, Simulator
 from tests.simulator.clients import client_of
@@ -216,3 +220,32 @@ def test_a_firewall_that_stays_in_use_is_reported(
     simulator.faults.clear()
     cloud.clear(OURS, "oak")
     assert not simulator.firewalls
+
+
+def test_while_the_api_is_away_everybody_who_waits_says_so(simulator: Simulator, tmp_path: Path) -> None:
+    cloud = provider(simulator, tmp_path, create_timeout=4)
+    simulator.faults.action_stuck("start_server", 3600, times=None)
+    simulator.faults.refuse_connection("GET /actions", times=None)
+
+    with ThreadPoolExecutor() as pool:
+        ends = [pool.submit(cloud.ensure_server, order(k)) for k in (1, 2, 3)]
+
+    assert {type(each.exception()) for each in ends} == {NotReadyError}
+    assert all("last seen: Cannot look at what was begun" in str(each.exception()) for each in ends)
+
+
+def test_who_waits_for_a_server_ends_when_the_run_is_taken_back(
+    cloud: HetznerCloud, simulator: Simulator
+) -> None:
+    simulator.faults.action_stuck("start_server", 3600, times=None)
+    let_wait()
+    with ThreadPoolExecutor() as pool:
+        ends = [pool.submit(copy_context().run, cloud.ensure_server, order(k)) for k in (1, 2, 3)]
+        wait_until("the orders", lambda: len(simulator.servers), lambda n: n == 3, str, timeout=20)
+        started = time.monotonic()
+
+        end_waits()
+
+    let_wait()
+    assert time.monotonic() - started < 20  # the server would take an hour
+    assert {type(each.exception()) for each in ends} == {AbandonedError}

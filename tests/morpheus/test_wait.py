@@ -1,13 +1,16 @@
 """Waiting has a bound, and says what was seen last."""
 
+import contextvars
 import logging
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from morpheus.errors import NotReadyError, StoreBusyError
-from morpheus.wait import locked, wait_until
+from morpheus.errors import AbandonedError, NotReadyError, StoreBusyError
+from morpheus.wait import check_wanted, end_waits, let_wait, locked, wait_until
 
 
 def test_the_first_answer_that_will_do_is_returned() -> None:
@@ -77,3 +80,41 @@ def test_a_lock_that_nobody_holds_is_taken_in_silence(
 
     with locked(tmp_path / "lock", timeout=0):
         assert caplog.text == ""
+
+
+def test_a_wait_ends_when_its_run_is_taken_back_and_who_cleans_up_waits_on() -> None:
+    let_wait()
+    begun = threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        wait_until("nothing", lambda: 0, bool, str, timeout=60, interval=60)
+
+    with ThreadPoolExecutor() as pool:
+        ended = pool.submit(contextvars.copy_context().run, wait)
+        assert begun.wait(10)
+        started = time.monotonic()
+        end_waits()
+        with pytest.raises(AbandonedError, match="Nobody waits for nothing any more"):
+            ended.result(timeout=10)
+    assert time.monotonic() - started < 10
+    with pytest.raises(AbandonedError):
+        check_wanted()
+
+    let_wait()
+
+    check_wanted()
+    assert wait_until("it", lambda: True, bool, str, timeout=0) is True
+
+
+def test_what_does_not_change_is_said_less_and_less_often(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "morpheus.wait")
+    clock = iter(range(10**6))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 2)
+
+    with pytest.raises(NotReadyError):
+        wait_until("it", lambda: 0, bool, lambda _: "nothing", timeout=600, interval=0)
+
+    assert 15 <= len(caplog.records) <= 30

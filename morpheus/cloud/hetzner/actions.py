@@ -39,6 +39,7 @@ class Actions:
         self._open: dict[int, float] = {}  # the ids that are asked for, and when that began
         self._states: dict[int, dict[str, Any]] = {}
         self._round, self._due, self._asking = 0, 0.0, False
+        self._trouble = ""  # why the last look saw nothing
 
     def wait(self, actions: Sequence[BoundAction], what: str, *, timeout: float) -> None:
         """Return when all *actions* succeeded.
@@ -46,7 +47,6 @@ class Actions:
         Raises:
             ActionFailedError: one of them failed; every other one has ended, too.
             NotReadyError: one still runs after *timeout* seconds; says what was seen last.
-            TransientError: the API gives no answer for as long.
         """
         ids = [action.id for action in actions]
         started = time.monotonic()
@@ -68,21 +68,15 @@ class Actions:
             raise self._failure(failed, what)
 
     def _until_ended(self, ids: Sequence[int], what: str, timeout: float) -> None:
-        seen, trouble = -1, ""
+        seen = -1
 
         def look() -> list[dict[str, Any]]:
-            nonlocal seen, trouble
-            if seen >= 0:
-                try:
-                    seen, trouble = self._news(seen), ""
-                except TransientError as error:
-                    trouble = str(error)
-            else:
-                seen = self._round
+            nonlocal seen
+            seen = self._news(seen) if seen >= 0 else self._round
             return [self._states[each] for each in ids if self._states[each]["status"] == "running"]
 
         def said(running: list[dict[str, Any]]) -> str:
-            return trouble or ", ".join(f"{each['command']} under way" for each in running)
+            return self._trouble or ", ".join(f"{each['command']} under way" for each in running)
 
         wait_until(what, look, lambda running: not running, said, timeout=timeout, interval=0)
 
@@ -99,22 +93,29 @@ class Actions:
             else:
                 return self._round
         states: dict[int, dict[str, Any]] = {}
+        trouble = ""
         try:
             for k in range(0, len(ids), PAGE):
                 states |= self._ask(ids[k : k + PAGE])
+        except TransientError as error:
+            trouble = str(error)
         finally:
-            with self._turn:
-                self._asking = False
-                self._states |= states
-                for each, state in states.items():
-                    if state["status"] != "running":
-                        self._open.pop(each, None)
-                self._round += 1
-                now = time.monotonic()
-                waited = now - min(self._open.values(), default=now)
-                self._due = now + min(max(TICK, SHARE * waited), SLOWEST_TICK)
-                self._turn.notify_all()
+            self._note(states, trouble)
         return self._round
+
+    def _note(self, states: dict[int, dict[str, Any]], trouble: str) -> None:
+        """Let everybody know what a look saw, and when the next one is due."""
+        with self._turn:
+            self._asking, self._trouble = False, trouble
+            self._states |= states
+            for each, state in states.items():
+                if state["status"] != "running":
+                    self._open.pop(each, None)
+            self._round += 1
+            now = time.monotonic()
+            waited = now - min(self._open.values(), default=now)
+            self._due = now + min(max(TICK, SHARE * waited), SLOWEST_TICK)
+            self._turn.notify_all()
 
     def _ask(self, ids: list[int]) -> dict[int, dict[str, Any]]:
         with self._api.call("look at what was begun"):
