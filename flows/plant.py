@@ -21,7 +21,7 @@ from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud, Order
 from morpheus.errors import LeaseLostError, MachineError, MorpheusError, PortTakenError
-from morpheus.forest import MAX_NODES, Forest, size_warning, wanted_nodes
+from morpheus.forest import MAX_NODES, Forest, Price, size_warning, wanted_nodes
 from morpheus.machine.binaries import find_programs
 from morpheus.names import name_from
 from morpheus.nats.access import Access
@@ -175,10 +175,11 @@ def raise_forest(ground: Ground, settings: config.Settings) -> tuple[str, ...]:
         if ground.programs:
             lost = streams_at_stake(ground.cloud, hold, leaving, ground.access, settings.provisioning)
         fresh = subjects(steps, Verb.RESERVE)
+        price = ground.cloud.price() if fresh else Price()
         record(
             "replacement",
             hold,
-            lambda forest, now: replaced(forest, retiring, fresh, lost, ground.run, now),
+            lambda forest, now: replaced(forest, retiring, fresh, lost, ground.run, now, price),
         )
         remove_peers(ground.cloud, hold, leaving, ground.access)
         bring_up(ground, subjects(steps, Verb.CREATE))

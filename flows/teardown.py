@@ -12,10 +12,11 @@ from morpheus import site
 from morpheus.cloud import Cloud
 from morpheus.errors import ForestNotFoundError, InvalidInputError, MachineError, RefusedError
 from morpheus.forest import Forest, check_name
-from morpheus.plan import Verb, is_own, plan_teardown, subjects, torn
+from morpheus.plan import Verb, emptied, is_own, plan_teardown, subjects, torn
 from morpheus.registry import Registry
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
+from morpheus.watch import check_there
 from tasks._retry import all_or_raise
 from tasks.registry import record, take_lease
 from tasks.servers import clear, delete_server, observe
@@ -28,7 +29,12 @@ def run_name() -> str:
 
 
 @flow(name="teardown", flow_run_name=run_name)
-def teardown(name: str | None = None, cloud: str = "settings", registry: str = "settings") -> tuple[str, ...]:
+def teardown(
+    name: str | None = None,
+    cloud: str = "settings",
+    registry: str = "settings",
+    gone: bool = False,  # Prefect passes parameters by name
+) -> tuple[str, ...]:
     """Remove every machine of the forest, then its record; return the names of the machines.
 
     Running it again completes a teardown that was interrupted.
@@ -37,11 +43,14 @@ def teardown(name: str | None = None, cloud: str = "settings", registry: str = "
         name: The forest. It has to be given; without it the run fails and lists the forests there are.
         cloud: Where its machines are, unless they are on the worker's own: settings or a block as type/name.
         registry: Where it is recorded, unless on the worker's own machine: settings or a block as type/name.
+        gone: Its machines are gone for certain: forget it also when the cloud has nothing of it.
     """
     settings = config.load()
     if not name:
         raise InvalidInputError(f"teardown needs the name of a forest. {site.known_names(settings)}")
     where, known = open_home(settings, check_name(name), cloud, registry)
+    if not gone:
+        check_there(known.read(), name, where)
     claim = Claim(name, "teardown", str(flow_run.id))
     with take_lease(
         known, claim, lambda document, now: leaving(document, name, where, now), where.margin
@@ -84,14 +93,16 @@ def remove_all(cloud: Cloud, hold: Hold) -> tuple[str, ...]:
     steps = plan_teardown(hold.forest, name, observe(cloud, hold.registry_id, name))
     machines = subjects(steps, Verb.DELETE)
     all_or_raise([delete_server.submit(each, cloud, hold) for each in machines])
+    strange = [node.name for node in hold.forest.nodes if not is_own(node, name)]
     if left := cloud.list_servers(hold.registry_id, name):
         raise MachineError(
             f"{', '.join(server.name for server in left)} still exist, so {name} stays recorded: "
             f"run morpheus teardown {name} again."
         )
+    record("end", hold, lambda forest, _: emptied(forest))
     clear(cloud, hold)
     site.access_folder().forget(name)
-    if strange := [node.name for node in hold.forest.nodes if not is_own(node, name)]:
+    if strange:
         log.warning(
             "%s: its record also listed %s, which is no node of it and was not touched",
             *(name, ", ".join(map(ascii, strange))),

@@ -123,7 +123,8 @@ class Price:
             price = cls(Decimal(metadata["price_hourly"]), Decimal(metadata["price_monthly"]))
         except (KeyError, InvalidOperation):
             return cls()
-        return price if price.hourly.is_finite() and price.monthly.is_finite() else cls()
+        known = price.hourly.is_finite() and price.monthly.is_finite()
+        return price if known and min(price.hourly, price.monthly) >= 0 else cls()
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,12 +123,20 @@ def _reserved(name: str, wanted: Wanted, now: datetime) -> Node:
 def check_budget(before: Mapping[str, Forest], forest: Forest, most: float | None) -> None:
     """Raise RefusedError when *forest* lets all forests together cost more than *most* EUR a month.
 
-    *before* are the forests as recorded; one that gets no dearer is never refused.
+    *before* are the forests as recorded; one that gets no dearer is never refused. A node of others whose
+    price nobody recorded counts as much as a new one.
     """
-    others = sum((each.price for each in before.values() if each.name != forest.name), Price())
+    usual = max((node.price for node in forest.staying), key=lambda price: price.monthly, default=Price())
+    nodes = [node for each in before.values() if each.name != forest.name for node in each.nodes]
+    others = sum((node.price if node.price.monthly else usual for node in nodes), Price())
     known = before.get(forest.name)
     total = others + forest.price
     dearer = forest.price.monthly > (known.price.monthly if known else 0)
+    if most is not None and known is None and not usual.monthly:
+        raise RefusedError(
+            f"What {forest.name} would cost is not known, so that budget.max_monthly_eur ({most:g}) cannot "
+            "be kept. Nothing was created: look at machine.hetzner.server_type, or lift the budget."
+        )
     if most is not None and dearer and total.monthly > Decimal(str(most)):
         raise RefusedError(
             f"{forest.name} would cost up to EUR {forest.price.monthly:.2f} a month, and all forests "
@@ -267,13 +275,16 @@ def replaced(  # noqa: PLR0913, PLR0917  # each one is a fact of the replacement
     streams: tuple[str, ...],
     run: str | None,
     now: datetime,
+    price: Price = Price(),  # noqa: B008  # frozen
 ) -> Forest:
     """*forest* with *gone* on their way out, *fresh* reserved in their place; *streams* go with *gone*.
+
+    *price* is what each fresh one costs at most: it counts from this write on.
 
     Once the peers are removed nothing else tells of the streams, so they stand here until the forest is
     active.
     """
-    born = (Node(name, created_at=now, run=run) for name in fresh)
+    born = (Node(name, created_at=now, run=run, metadata=price.metadata) for name in fresh)
     lost = tuple(sorted({*forest.lost_streams, *streams}))
     return replace(retired(forest, gone).with_nodes(*born), lost_streams=lost)
 
@@ -303,6 +314,11 @@ def torn(forest: Forest) -> Forest:
     return replace(retired(forest, tuple(node.name for node in forest.nodes)), status=Status.DELETING)
 
 
+def emptied(forest: Forest) -> Forest:
+    """*forest* once its machines are known to be gone; only what they shared may be left."""
+    return forest.without(*(node.name for node in forest.nodes))
+
+
 def undone(forest: Forest, run: str, removed: Collection[str]) -> Forest | None:
     """*forest* after the machines *removed*, made by *run*, are gone; None when nothing else was there.
 
@@ -312,7 +328,7 @@ def undone(forest: Forest, run: str, removed: Collection[str]) -> Forest | None:
     born = forest.run == run and forest.status == Status.PROVISIONING
     made = {node.name for node in made_by(forest, run)} if born else set()
     emptied = (
-        replace(node, ip=None, metadata={})
+        replace(node, ip=None, metadata=node.price.metadata)
         for node in forest.nodes
         if node.name in removed and node.name not in made
     )

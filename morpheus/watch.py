@@ -9,13 +9,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from morpheus.cloud import Cloud, Server
-from morpheus.errors import NotReadyError, UnreachableError
+from morpheus.errors import NotReadyError, RefusedError, UnreachableError
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, Machine, StoreState
 from morpheus.nats import admin, config, monitor
 from morpheus.nats.cluster import Formation, judge, without_stores
 from morpheus.nats.monitor import Reading
 from morpheus.plan import Sight
+from morpheus.registry.document import Document
 from morpheus.wait import wait_until
 
 log = logging.getLogger("morpheus.watch")
@@ -40,6 +41,25 @@ def look(cloud: Cloud, registry_id: str, forest: str) -> Mapping[str, Sight]:
         )
         for server in cloud.list_servers(registry_id, forest)
     }
+
+
+def check_there(document: Document, name: str, cloud: Cloud) -> None:
+    """Raise RefusedError when *cloud* has nothing at all of a forest whose record names machines.
+
+    It may be another project: there every machine seems to be gone, while it goes on and costs.
+    """
+    forest = document.forests.get(name)
+    machines = sum(bool(node.ip) for node in forest.nodes) if forest else 0
+    if not machines or cloud.provider == "local":
+        return
+    registry_id = document.registry_id or ""
+    if cloud.list_servers(registry_id, name) or cloud.holdings(registry_id, name):
+        return
+    raise RefusedError(
+        f"{name} has {machines} recorded machine(s), and this project has nothing of it: use the token of "
+        "the project in which it was planted. Nothing was changed. If its machines are gone for certain: "
+        f"morpheus teardown {name} --gone"
+    )
 
 
 def read_nodes(

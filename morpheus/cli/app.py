@@ -156,18 +156,21 @@ def teardown(
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: DryRunOption = False,
+    gone: Annotated[
+        bool, typer.Option("--gone", help="Also when the cloud has nothing of it: its machines are gone.")
+    ] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Remove a forest: its servers and all their data first, then its record."""
     from morpheus.cli import running  # noqa: PLC0415  # reading commands start without it
 
-    doomed = running.to_tear_down(name, look=dry_run or not yes)
+    doomed = running.to_tear_down(name, look=dry_run or not yes, gone=gone)
     if dry_run:
         show.doomed(doomed, json=output is Output.JSON)
         return
     if not yes:
         show.ask_for_name(doomed)
-    show.torn_down(doomed.name, running.teardown(doomed.name), json=output is Output.JSON)
+    show.torn_down(doomed.name, running.teardown(doomed.name, gone=gone), json=output is Output.JSON)
 
 
 @app.command()

@@ -73,12 +73,17 @@ class Doomed:
     holdings: tuple[str, ...] = ()
 
 
-def to_tear_down(name: str | None, *, look: bool) -> Doomed:
-    """The forest that is meant, machines without a record included; *look* at all there is of it."""
+def to_tear_down(name: str | None, *, look: bool, gone: bool) -> Doomed:
+    """The forest that is meant, machines without a record included; *look* at all there is of it.
+
+    Unless they are *gone* for certain, some of its machines have to be there, or what they shared.
+    """
     settings = config.load()
     found = the_forest(None) if name is None else site.find(settings, check_name(name))
     if found:
         forest = found.forest
+        if not gone:
+            watch.check_there(found.registry.read(), forest.name, site.cloud_of(settings, forest))
         doomed = Doomed(forest.name, len(forest.nodes), forest.price)
         return _looked_at(doomed, site.cloud_of(settings, forest), found.registry_id) if look else doomed
     if name is None or not (servers := site.unrecorded(settings, name)):
@@ -95,12 +100,12 @@ def _looked_at(doomed: Doomed, cloud: Cloud, registry_id: str) -> Doomed:
         return replace(doomed, holdings=tuple(cloud.holdings(registry_id, doomed.name)))
 
 
-def teardown(name: str) -> tuple[str, ...]:
+def teardown(name: str, *, gone: bool) -> tuple[str, ...]:
     """Run the flow ``teardown``."""
     with _prefect():
         from flows.teardown import teardown as flow  # noqa: PLC0415  # Prefect takes its settings at import
 
-        removed = flow(name=name)
+        removed = flow(name=name, gone=gone)
     forget_contexts(name)
     return removed
 

@@ -1,10 +1,6 @@
 """Forests on the simulated project: settings, blocks, flows and provider as they are, nothing in between."""
 
-import contextvars
-import itertools
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hcloud.images import Image
@@ -13,7 +9,7 @@ from pydantic import SecretStr
 
 from blocks import HetznerBlock, open_cloud
 from flows.grow_check import grow_check
-from flows.plant import Planted, plant
+from flows.plant import plant
 from flows.teardown import teardown
 from morpheus import settings as config
 from morpheus import site
@@ -23,13 +19,14 @@ from morpheus.errors import (
     CloudError,
     ForestNotFoundError,
     InvalidInputError,
-    MorpheusError,
+    MachineError,
     RefusedError,
 )
 from morpheus.forest import Status
-from morpheus.registry import Registry
-from tests.fakes import MemoryStore
+from morpheus.nats.access import AccessFolder
+from morpheus.wait import wait_until
 from tests.flows.homes import Home, client, nothing_is_left, protect, shared
+from tests.hetzner.project import simulated
 from tests.servers.s3 import S3
 from tests.simulator import Simulator
 
@@ -175,6 +172,59 @@ def test_teardown_leaves_nothing(home: Home, simulator: Simulator) -> None:
     assert site.access_folder().find("oak") is None
 
 
+def test_another_projects_token_forgets_nothing(
+    home: Home, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There every machine seems to be gone, while it goes on and costs."""
+    plant("oak", nodes=3)
+    with simulated() as elsewhere:
+        Home(home.folder, elsewhere, monkeypatch).settle()
+        with pytest.raises(RefusedError, match=r"this project has nothing of it.* teardown oak --gone"):
+            teardown("oak")
+    home.settle()
+
+    assert home.forests["oak"].status == Status.ACTIVE
+    teardown("oak")
+    nothing_is_left(simulator)
+
+
+def test_what_is_gone_for_certain_can_be_forgotten(home: Home, simulator: Simulator) -> None:
+    plant("oak", nodes=1)
+    client(simulator).servers.get_all()[0].delete()
+    wait_until("the end of it", lambda: simulator.servers, lambda there: not there, str, timeout=20)
+    for each in client(simulator).firewalls.get_all():
+        each.delete()
+    for group in client(simulator).placement_groups.get_all():
+        group.delete()
+
+    with pytest.raises(RefusedError, match="nothing of it"):
+        teardown("oak")
+    teardown("oak", gone=True)
+
+    assert home.forests == {}
+
+
+def test_a_teardown_that_ended_before_the_record_went_is_finished_by_the_next(
+    home: Home, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant("oak", nodes=3)
+    access = site.access_folder
+
+    def fails() -> AccessFolder:
+        raise MachineError("on purpose")
+
+    monkeypatch.setattr(site, "access_folder", fails)
+    with pytest.raises(MachineError, match="on purpose"):
+        teardown("oak")
+    monkeypatch.setattr(site, "access_folder", access)
+    nothing_is_left(simulator)
+    assert [*home.forests] == ["oak"]
+
+    teardown("oak")
+
+    assert home.forests == {}
+
+
 def test_a_protected_server_keeps_the_forest_recorded(home: Home, simulator: Simulator) -> None:
     plant("oak", nodes=3)
     protect(simulator, "oak-node-2")
@@ -283,70 +333,3 @@ def test_a_second_device_lists_looks_and_tears_down(
 
     nothing_is_left(simulator)
     assert first.enter().forests == {}
-
-
-# Money
-
-
-def at_once(*calls: Callable[[], Planted]) -> list[Planted | MorpheusError]:
-    def outcome(call: Callable[[], Planted]) -> Planted | MorpheusError:
-        try:
-            return call()
-        except MorpheusError as error:
-            return error
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        futures = [pool.submit(contextvars.copy_context().run, outcome, call) for call in calls]
-        return [future.result() for future in futures]
-
-
-def monthly(home: Home, nodes: int) -> float:
-    """What so many nodes cost a month."""
-    return float(site.configured_cloud(config.load()).price().monthly) * nodes
-
-
-class Meeting(MemoryStore):
-    """A store whose first two writers write at once, each knowing nothing of the other."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._coming = itertools.count()
-        self._both = threading.Barrier(2, timeout=30)
-
-    def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
-        if next(self._coming) < self._both.parties:
-            self._both.wait()
-        return super().write(text, expected, backup=backup, over=over)
-
-
-def test_two_plants_at_once_do_not_pass_the_budget_together(
-    house: Callable[[str], Home], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = house("home").settle()
-    home.settle(budget={"max_monthly_eur": monthly(home, 4)})
-    store = Meeting()
-    monkeypatch.setattr(site, "shared_registry", lambda _: Registry(store))
-
-    outcomes = at_once(lambda: plant("oak", nodes=3), lambda: plant("elm", nodes=3))
-
-    (refused,) = [each for each in outcomes if isinstance(each, RefusedError)]
-    (planted,) = [each for each in outcomes if isinstance(each, Planted)]
-    assert "budget.max_monthly_eur" in str(refused)
-    assert list(home.forests) == [planted.forest.name]
-    assert sorted(simulator.servers) == [node.name for node in planted.forest.staying]
-    assert len(simulator.firewalls) == 1
-
-
-def test_the_budget_is_for_all_forests_and_healing_is_never_refused(
-    house: Callable[[str], Home], simulator: Simulator
-) -> None:
-    home = house("home").settle()
-    plant("oak", nodes=3)
-    home.settle(budget={"max_monthly_eur": monthly(home, 2)})
-
-    with pytest.raises(RefusedError, match=r"budget\.max_monthly_eur is .* Nothing was created"):
-        plant("elm", nodes=1)
-    plant("oak")
-
-    assert len(simulator.servers) == 3
-    assert list(home.forests) == ["oak"]

@@ -134,6 +134,24 @@ def test_a_failing_node_takes_its_siblings_along(land: Hilly, pattern: str) -> N
     nothing_is_left(land, "oak")
 
 
+def test_what_cannot_be_taken_back_is_said_and_stays_recorded(
+    land: Hilly, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = MachineError("the cloud is away")
+    with (
+        land.effects.failing("created oak-node-2", BROKEN),
+        land.effects.failing("delete oak-node-1", away),
+        pytest.raises(MachineError, match="on purpose"),
+    ):
+        plant("oak", nodes=3)
+
+    (said,) = [each.getMessage() for each in caplog.records if "could not all be removed" in each.message]
+    assert "the cloud is away" in said
+    assert "morpheus teardown oak" in said
+    assert "oak-node-1" in {node.name for node in land.forest("oak").nodes}
+    assert plant("oak", nodes=3).forest.status == Status.ACTIVE
+
+
 @pytest.mark.long
 def test_a_heal_that_fails_anywhere_leaves_the_survivors_and_can_be_finished(land: Hilly) -> None:
     plant("oak", nodes=3)

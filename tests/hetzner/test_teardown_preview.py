@@ -114,4 +114,8 @@ def test_a_name_that_nobody_knows_keeps_its_message(oak: Device) -> None:
 def test_a_record_without_anything_is_said_to_be_that(device: Device) -> None:
     device.record("oak", 1)
 
-    assert "nothing but its record is left" in device.run("teardown", "oak", "--dry-run")
+    refused = CliRunner().invoke(app, ["teardown", "oak", "--dry-run"])
+
+    assert refused.exit_code == 5
+    assert "this project has nothing of it" in refused.stderr
+    assert "nothing but its record is left" in device.run("teardown", "oak", "--dry-run", "--gone")

@@ -1,13 +1,14 @@
 """What plans refuse, and what they take as it is: stores lost, another size, another provider."""
 
 import itertools
+from decimal import Decimal
 
 import pytest
 
 from morpheus.errors import InvalidInputError, RefusedError
-from morpheus.forest import Status
+from morpheus.forest import Forest, Node, Price, Status
 from morpheus.machine import StoreState
-from morpheus.plan import Step, Verb, reserve, torn
+from morpheus.plan import Step, Verb, check_budget, reserve, torn
 from tests.morpheus.documents import NOON
 from tests.morpheus.model import damaged, names, planted, wanted
 
@@ -94,3 +95,37 @@ def test_a_new_forest_reserves_all_names_before_any_machine() -> None:
     assert {(node.ip, node.status, node.created_at) for node in forest.nodes} == {
         (None, Status.PROVISIONING, NOON)
     }
+
+
+# The budget
+
+COSTS = Price(Decimal("0.006"), Decimal(4))
+
+
+def paid(name: str, nodes: int, price: Price = COSTS) -> Forest:
+    every = (Node(f"{name}-node-{k}", metadata=price.metadata) for k in range(1, nodes + 1))
+    return Forest(name, "hetzner", nodes=tuple(every))
+
+
+def test_a_price_that_nobody_knows_passes_no_budget() -> None:
+    with pytest.raises(RefusedError, match="What elm would cost is not known"):
+        check_budget({}, paid("elm", 1, Price()), 100)
+
+
+def test_a_node_whose_price_nobody_recorded_counts_as_a_new_one() -> None:
+    others = {"oak": paid("oak", 3, Price())}
+
+    check_budget(others, paid("elm", 1), 16)
+    with pytest.raises(RefusedError, match=r"together EUR 16\.00"):
+        check_budget(others, paid("elm", 1), 15.99)
+
+
+def test_a_price_below_nothing_makes_no_room() -> None:
+    others = {"oak": paid("oak", 1, Price(Decimal(-1), Decimal(-1000)))}
+
+    with pytest.raises(RefusedError, match=r"together EUR 8\.00"):
+        check_budget(others, paid("elm", 1), 7)
+
+
+def test_a_forest_that_gets_no_dearer_is_not_refused() -> None:
+    check_budget({"oak": paid("oak", 3)}, paid("oak", 3), 1)
