@@ -1,5 +1,6 @@
 """What all tasks have in common: side effects are never cached, and only what may pass is retried."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -13,15 +14,18 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from morpheus.errors import ReloadError, TransientError
 from morpheus.wait import end_waits, let_wait
 
+log = logging.getLogger("morpheus.tasks")
+
 Result = TypeVar("Result")
 
 
 def transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether the same call may succeed in a moment."""
-    del task, run
+    del task
     try:
         state.result()
-    except TransientError:
+    except TransientError as error:
+        log.info("%s is tried again: %s", run.name, error)
         return True
     except Exception:  # noqa: BLE001  # every other failure is final
         return False

@@ -1,5 +1,6 @@
 """Planting: a forest stands or nothing of the run is left, whatever fails and whenever."""
 
+import logging
 import threading
 
 import pytest
@@ -222,11 +223,13 @@ def test_two_plants_at_once_make_one_forest(land: Hilly) -> None:
     assert list(land.hills.pids("oak")) == ["oak-node-1"]
 
 
-def test_what_may_pass_is_tried_again(land: Hilly) -> None:
+def test_what_may_pass_is_tried_again(land: Hilly, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "morpheus.tasks")
     with land.effects.failing("create oak-node-1", UnreachableError("not now")):
         plant("oak", nodes=1)
 
     assert len(land.effects.matching("create oak-node-1")) == 2
+    assert "ensure-oak-node-1 is tried again: not now" in caplog.messages
 
 
 @pytest.mark.parametrize("error", [BROKEN, RefusedError("no"), ZeroDivisionError("a fault of ours")])

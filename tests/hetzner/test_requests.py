@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from morpheus.cloud.hetzner import HetznerCloud, api
-from morpheus.errors import InvalidInputError, MorpheusError
+from morpheus.errors import InvalidInputError, MorpheusError, UnreachableError
 from tests.hetzner.project import OURS, ensure, order, provider, repeat, simulated
 from tests.simulator import Latency, Limits, Simulator
 
@@ -21,6 +21,25 @@ def test_a_busy_api_is_asked_again(cloud: HetznerCloud, simulator: Simulator, st
     repeat(cloud, order(1))
 
     assert simulator.billable() == ["server oak-node-1"]
+
+
+def test_an_api_that_keeps_silent_is_said_at_each_try(
+    simulator: Simulator,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, seconds in {"ANSWER_TIMEOUT": 0.2, "SAID_AGAIN": 0.0}.items():
+        monkeypatch.setattr(api, name, seconds)
+    caplog.set_level(logging.INFO, "morpheus.cloud")
+    simulator.faults.slow("POST /servers", 30)
+    cloud = provider(simulator, tmp_path)
+
+    with pytest.raises(UnreachableError):
+        cloud.ensure_server(order(1))
+
+    silent = "no answer from Hetzner's API to POST /v1/servers (ReadTimeout)"
+    assert caplog.messages.count(silent) == api.RETRIES + 1
 
 
 def test_the_projects_limit_of_requests_is_kept(

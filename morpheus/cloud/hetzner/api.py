@@ -6,10 +6,12 @@ horizons are the tasks'. The token stands in no error and no log line: the API's
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import hcloud
 import requests
@@ -29,6 +31,7 @@ CONNECTIONS = 20
 RESERVE = 5  # requests of the project's limit that are left to others
 LONGEST_PAUSE = 5.0  # seconds before one request
 SECONDS_OF_LIMIT = 3600
+SAID_AGAIN = 5.0  # seconds until it is said again that there is no answer
 
 SOLD_OUT = {"resource_unavailable", "placement_error", "placement_group_member_limit_reached"}
 BUSY = {
@@ -103,7 +106,8 @@ class Api:
         for each in (self.client._client, self.client._client_hetzner):  # noqa: SLF001
             each._retry_max_retries = RETRIES  # noqa: SLF001
             session = each._session  # noqa: SLF001
-            session.mount("http", HTTPAdapter(pool_connections=2, pool_maxsize=CONNECTIONS))
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, _Telling(pool_connections=2, pool_maxsize=CONNECTIONS))
             session.auth = self._pace.before
             session.hooks["response"].append(self._pace.after)
 
@@ -121,8 +125,9 @@ class Api:
         except APIException as error:
             raise self._translated(what, error) from None  # its text may hold the token
         except requests.RequestException as error:
-            reason = type(error).__name__
-            raise UnreachableError(f"Cannot {what}: Hetzner's API gives no answer ({reason}).") from None
+            raise UnreachableError(
+                f"Cannot {what}: Hetzner's API gives no answer ({_kind(error)})."
+            ) from None
 
     def request(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         """One request for which the client has no method; call it within :meth:`call`."""
@@ -162,6 +167,27 @@ def api_of(settings: HetznerSettings) -> Api:
             "(Cloud Console, Security, API tokens)."
         )
     return Api(settings.token.get_secret_value(), settings.api_url, settings.boxes_url)
+
+
+class _Telling(HTTPAdapter):
+    """Says when a request gets no answer, for the client tries again in silence."""
+
+    _said_at = -math.inf
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        try:
+            return super().send(request, *args, **kwargs)
+        except requests.RequestException as error:
+            if time.monotonic() - self._said_at > SAID_AGAIN:  # many threads may ask at once
+                self._said_at = time.monotonic()
+                path = urlsplit(request.url or "").path
+                log.info("no answer from Hetzner's API to %s %s (%s)", request.method, path, _kind(error))
+            raise
+
+
+def _kind(error: requests.RequestException) -> str:
+    """What happened, without the address, which may be anything."""
+    return type(error).__name__
 
 
 class _Pace:
