@@ -122,8 +122,9 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
         known.url,
         run,
     )
-    where.check()
-    if known.find(wanted.name) is None:
+    is_new = known.find(wanted.name) is None
+    where.check(creates=is_new)
+    if is_new:
         wanted = replace(wanted, price=where.price())
     site.check_unique(settings, wanted.name, known)
     programs = Programs.found(settings) if where.runs_programs else None

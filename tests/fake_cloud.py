@@ -170,7 +170,7 @@ class FakeCloud:
     def price(self) -> Price:
         return Price()
 
-    def check(self) -> None:
+    def check(self, *, creates: bool) -> None:
         pass
 
     def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:

@@ -59,6 +59,10 @@ def looks(found: Found) -> Iterator[Health]:
 def connect(found: Found, *, system: bool) -> tuple[str, Path, dict[str, str]]:
     """Write a context as the ``nats`` command reads it: its name, its file, and the environment."""
     forest = found.forest
+    if forest.provider != "local":
+        raise MissingPartError(
+            f"Only the machines of {forest.name} are made so far; there is no NATS server to connect to yet."
+        )
     folder = site.access_folder()
     if folder.find(forest.name) is None:
         raise MissingPartError(

@@ -40,9 +40,11 @@ def plan(
     if where.runs_programs:
         with progress.shown("Looking for the programs ..."):
             find_programs(settings.integration, config.cache_dir())
-    where.check()
     document = registry.read()
-    if wanted.name not in document.forests:
+    is_new = wanted.name not in document.forests
+    with progress.shown("Asking whether that can be had ..."):
+        where.check(creates=is_new)
+    if is_new:
         with progress.shown("Asking for prices ..."):
             wanted = replace(wanted, price=where.price())
     forest = reserve(document.forests.get(wanted.name), wanted, registry.now())

@@ -113,8 +113,10 @@ class Cloud(Protocol):
             RefusedError: the name is that of a server that is not ours.
         """
 
-    def check(self) -> None:
-        """Return when the settings can be kept for new nodes, as far as that can be asked without a change.
+    def check(self, *, creates: bool) -> None:
+        """Return when the settings can be kept, as far as that can be asked without a change.
+
+        *creates* asks for what new machines need as well.
 
         Raises:
             InvalidInputError: they cannot; says what to do.

@@ -79,7 +79,7 @@ class LocalCloud:
     def price(self) -> Price:
         return Price()
 
-    def check(self) -> None:
+    def check(self, *, creates: bool) -> None:
         pass  # ensure_server looks at disk and ports
 
     def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:

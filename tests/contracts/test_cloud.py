@@ -233,7 +233,7 @@ def _place(server: Server) -> tuple[str, str]:
 
 def test_admitting_returns_the_nodes_as_they_are_to_be_recorded(cloud: Cloud) -> None:
     made = [cloud.ensure_server(order(f"oak-node-{k}")) for k in (1, 2)]
-    cloud.check()
+    cloud.check(creates=True)
 
     admitted = cloud.admit(OURS, "oak", made)
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from morpheus import site
 from morpheus.cli.app import app
 from morpheus.forest import Forest, Node, Price
+from morpheus.plan import torn
 from morpheus.registry import Registry
 from morpheus.registry.local import LocalStore
 from tests.simulator import Simulator
@@ -28,13 +29,16 @@ class Device:
     folder: Path
     dns: dict[str, str] = field(default_factory=dict)
 
-    def settle(self, *, token: str | None, provider: str = "hetzner") -> None:
+    def settle(
+        self, *, token: str | None, provider: str = "hetzner", ssh: Path | None = None, **more: str
+    ) -> None:
+        """Write the settings; *more* stands beside what leads to the project."""
         url = f"{self.simulator.url}/v1"
-        hetzner = {"token": token, "api_url": url, "boxes_url": url, "ipv6_target": "::1"}
+        hetzner = {"token": token, "api_url": url, "boxes_url": url, "ipv6_target": "::1", **more}
         text = {
             "dns": self.dns,
             "registry": {"type": "local", "url": str(self.folder / "registry.json")},
-            "machine": {"provider": provider, "hetzner": hetzner},
+            "machine": {"provider": provider, "hetzner": hetzner, "ssh": {"key_path": ssh and str(ssh)}},
         }
         (self.folder / "morpheus.yaml").write_text(json.dumps(text))  # JSON is YAML
 
@@ -47,6 +51,12 @@ class Device:
         named = tuple(Node(name, "2001:db8::1", "active", metadata=price) for name in names)
         registry.update(lambda document, _: document.with_forest(Forest(forest, kind, nodes=named)))
         return registry.read().registry_id or ""
+
+    def leave(self, forest: str) -> None:
+        """Record *forest* as a teardown does that did not come to its end."""
+        Registry(LocalStore(self.folder / "registry.json")).update(
+            lambda document, _: document.with_forest(torn(document.forests[forest]))
+        )
 
     def run(self, *words: str) -> str:
         done = CliRunner().invoke(app, words)

@@ -297,7 +297,7 @@ def test_a_domain_without_a_zone_is_told_before_anything_is_made(
     make: Make, simulator: Simulator, zone: BoundZone, domain: str
 ) -> None:
     with pytest.raises(InvalidInputError, match=rf"no zone in this project holds {domain}: add that zone"):
-        make(domain).check()
+        make(domain).check(creates=False)
 
     assert [what for what in simulator.requests if not what.startswith("GET")] == ["POST /zones"]
 
@@ -307,12 +307,12 @@ def test_a_zone_that_cannot_be_changed_is_told(make: Make, client: hcloud.Client
     client.zones.create(name="example.com", mode="secondary", primary_nameservers=nameservers)
 
     with pytest.raises(InvalidInputError, match=r"example\.com is a secondary one"):
-        make("trees.example.com").check()
+        make("trees.example.com").check(creates=False)
 
 
 def test_a_zone_that_goes_in_between_is_told(make: Make, zone: BoundZone) -> None:
     cloud = make()
-    cloud.check()
+    cloud.check(creates=False)
     made = ensure(cloud, 1)
     zone.delete()
 
@@ -324,7 +324,7 @@ def test_a_zone_that_goes_in_between_is_told(make: Make, zone: BoundZone) -> Non
 
 def test_without_a_domain_nobody_asks_about_zones(make: Make, simulator: Simulator, zone: BoundZone) -> None:
     cloud, before = make(None), simulator.requests.total()
-    cloud.check()
+    cloud.check(creates=False)
     assert simulator.requests.total() == before
 
     made = ensure(cloud, 1)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from morpheus.plan import Step
     from morpheus.site import Found
 
+MACHINES_ONLY = "Only the machines are made: NATS on servers of Hetzner Cloud is not built in yet."
+
 
 def node_fields(node: Node) -> dict[str, Any]:
     ports = node.ports
@@ -140,6 +142,7 @@ def steps(forest: Forest, steps: Sequence["Step"], *, json: bool) -> None:
     say(
         f"Planting {forest.name} with {len(forest.staying)} node(s) would:",
         *(f"  {each}" for each in steps),
+        *([MACHINES_ONLY] if forest.provider != "local" else []),
         *cost(forest.price, "It would cost at most"),
     )
 
@@ -151,8 +154,12 @@ def planted(result: "Planted", *, json: bool) -> None:
         lost = list(result.lost_streams)
         as_json({**forest_fields(forest), "seconds": round(result.seconds, 2), "lost_streams": lost})
         return
-    headings = ("NODE", "IP", "PORTS", "STATUS")
-    rows = ((node.label, node.ip or UNKNOWN, ports(node), node.status) for node in forest.staying)
+    local = forest.provider == "local"
+    headings = ("NODE", "IP", *(["PORTS"] if local else []), "STATUS")
+    rows = (
+        (node.label, node.ip or UNKNOWN, *([ports(node)] if local else []), node.status)
+        for node in forest.staying
+    )
     names = [f"{node.label} is found at {node.dns}" for node in forest.staying if node.dns]
     lost_lines = [
         f"Lost before this run, with its only copy: the stream {name}" for name in result.lost_streams
@@ -165,7 +172,7 @@ def planted(result: "Planted", *, json: bool) -> None:
         *cost(forest.price),
         f"Registry:      {forest.registry_url}",
         f"Look closer:   {me()} status {forest.name}",
-        f"Use it:        {me()} connect {forest.name}",
+        f"Use it:        {me()} connect {forest.name}" if local else MACHINES_ONLY,
         f"Take it down:  {me()} teardown {forest.name}",
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from morpheus.cli.show.forests import forest_fields, node_fields, ports, where
 from morpheus.cli.show.text import UNKNOWN, as_json, cost, lines, me, table
+from morpheus.forest import Status
 
 if TYPE_CHECKING:
     from morpheus.watch import Health, NodeHealth
@@ -87,9 +88,14 @@ def _node_health(each: "NodeHealth") -> dict[str, Any]:
 def health_screen(health: "Health", registry: str) -> str:
     """One forest as a screen."""
     forest, formation = health.forest, health.formation
-    verdict = "formed" if formation.formed else "NOT FORMED"
-    above = [f"🌲 Forest: {forest.name} ({forest.status})", f"Cluster: {verdict}: {formation.reason}"]
-    if not formation.formed:
+    above = [f"🌲 Forest: {forest.name} ({forest.status})"]
+    if forest.status == Status.DELETING:
+        above.append(f"It is being torn down. To finish: {me()} teardown {forest.name}")
+    elif forest.provider != "local":
+        above.append(f"Machines: {formation.reason}")
+    else:
+        above.append(f"Cluster: {'formed' if formation.formed else 'NOT FORMED'}: {formation.reason}")
+    if not formation.formed and forest.status != Status.DELETING:
         above.append(f"To heal it: {me()} plant {where(forest)} --name {forest.name}")
     leaving = [node.label for node in forest.nodes if node.leaving]
     if leaving:

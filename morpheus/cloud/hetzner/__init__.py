@@ -96,7 +96,9 @@ class HetznerCloud:
         if server:
             self._servers.remove(server)
 
-    def check(self) -> None:
+    def check(self, *, creates: bool) -> None:
+        if creates:
+            self._servers.check()
         if self._zones.wanted:
             self._zones.check()
 

@@ -106,6 +106,17 @@ class Servers:
             )
         return server
 
+    def check(self) -> None:
+        """Raise what would keep every new server from being made, as far as that can be asked."""
+        self._check_here()
+        self._catalogue.image(self._catalogue.candidates()[0].type)
+
+    def _check_here(self) -> None:
+        """Raise what this machine lacks; nothing is sent."""
+        if not self._settings.ipv4.enabled:
+            check_ipv6(self._settings.hetzner.ipv6_target)
+        public_key(self._settings.ssh)
+
     def forget(self, registry_id: str, forest: str) -> None:
         """Make sure anew of what the servers of *forest* share when the next one is made."""
         with self._lock:
@@ -177,9 +188,7 @@ class Servers:
         place = (order.registry_id, order.forest)
         with self._lock:
             if place not in self._grounds:
-                if not self._settings.ipv4.enabled:
-                    check_ipv6(self._settings.hetzner.ipv6_target)
-                public_key(self._settings.ssh)  # without one nothing is begun
+                self._check_here()
                 around = Surroundings(self._api, self._actions, *place)
                 self._grounds[place] = Ground(
                     candidates=self._catalogue.candidates(),
