@@ -1,6 +1,7 @@
 """morpheus init on another device, and without a box of ours."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +68,27 @@ def test_a_key_that_is_not_the_registrys_is_refused(new_device: NewDevice) -> No
 
     assert (code, "not the one" in sentence) == (5, True)
     assert second.known == ()
+
+
+def test_a_text_of_a_registry_that_is_no_longer_there_is_refused(
+    new_device: NewDevice, files: Files, tmp_path: Path
+) -> None:
+    first, other, second = new_device(), new_device(), new_device()
+    first.init(*MAKE)
+    line = first.exported()
+    box = files.simulator.storage_boxes["morpheus-registry"]
+    there = files.home(box.username or "") / "morpheus"
+    shutil.move(there, tmp_path / "away")
+    where = ("--url", str(first.known[0].url), "--username", str(box.username))
+    other.init(*where, STORAGEBOX_PASSWORD=box.password)
+    shutil.rmtree(there / "secrets")
+    shutil.copytree(tmp_path / "away/secrets", there / "secrets")  # the id alone tells them apart
+
+    code, sentence = second.refused("--import", typed=line)
+
+    assert (code, "Another registry stands at" in sentence) == (5, True)
+    assert second.known == ()
+    assert "registry:" not in second.settings.read_text()
 
 
 def test_without_the_password_nothing_is_reset(new_device: NewDevice, files: Files) -> None:
