@@ -1,6 +1,7 @@
 """What init decides, makes up and writes as text; all without a cloud."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +97,19 @@ def test_what_is_kept_comes_back_and_is_for_this_user_alone(tmp_path: Any) -> No
     assert len(kept.known(folder)) == 3
     kept.forget(folder, MINE)
     assert MINE not in kept.known(folder)
+
+
+def test_folders_that_are_made_for_it_are_for_this_user_alone_and_others_stay(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    there.chmod(0o755)
+
+    kept.keep(there / "data" / "access" / "oak", PENDING)
+    kept.keep(there, PENDING)
+
+    made = (there / "data", there / "data" / "access", there / "data" / "access" / "oak")
+    assert [each.stat().st_mode & 0o777 for each in made] == [0o700] * 3
+    assert there.stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize(
