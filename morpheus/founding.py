@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from morpheus import kept, site
 from morpheus.cloud.hetzner.api import TakenError
+from morpheus.cloud.hetzner.boxes import NAME as BOX_NAME
 from morpheus.cloud.hetzner.boxes import Box, Boxes, Offer
 from morpheus.errors import (
     CloudError,
@@ -142,6 +143,7 @@ def found_in_box(boxes: Boxes, where: Nowhere | Ours, folder: Path, offer: Offer
 
     Raises:
         RefusedError: another device made a box meanwhile.
+        CloudError: the name of the box is taken, and nobody can tell by whom.
         MorpheusError: it stopped at a step; the same call goes on with it.
     """
     if isinstance(where, Ours):
@@ -154,18 +156,30 @@ def found_in_box(boxes: Boxes, where: Nowhere | Ours, folder: Path, offer: Offer
         try:
             box = boxes.ensure(access.registry_id, access.password.get_secret_value(), offer)
         except TakenError:
-            if others := boxes.find():
-                kept.forget(folder, access)  # nothing was made with it
-                raise RefusedError(
-                    f"Another device has just made the Storage Box {others[0]}: run morpheus init again."
-                ) from None
-            raise CloudError(
-                "A Storage Box of that name is in the project, but does not say that it holds a registry "
-                "(labels managed-by=morpheus, purpose=registry): rename it in the Cloud Console."
-            ) from None
+            others = boxes.find()  # the list may lag behind an order whose answer was lost
+            made = next((each for each in others if each.registry_id == access.registry_id), None)
+            if made is None:
+                raise _taken(others, None if where.access else access, folder) from None
+            box = boxes.ready(made, remove=True)
     access = replace(access, url=box.url, username=box.username)
     kept.keep(folder, access)
     return settled(access, folder, patiently=True)
+
+
+def _taken(others: Sequence[Box], made_up: Access | None, folder: Path) -> MorpheusError:
+    """Why there is no box; forgets what was *made_up* for it only when another one has its name."""
+    if holder := next((each for each in others if each.name == BOX_NAME), None):
+        if made_up:
+            kept.forget(folder, made_up)  # nothing was made with it
+        return RefusedError(
+            f"Another device has just made the Storage Box {holder}: run morpheus init again."
+        )
+    return CloudError(
+        "A Storage Box of that name is in the project, but not among those that say they hold a registry "
+        "(labels managed-by=morpheus, purpose=registry). It may be the one just ordered here, whose password "
+        "is kept: run morpheus init again in a minute. If it says this again, it is somebody's: rename it in "
+        "the Cloud Console."
+    )
 
 
 def found_by_account(boxes: Boxes, where: Elsewhere, folder: Path) -> Founded:
