@@ -41,13 +41,15 @@ def replace_file(
 
 
 def make_folder(path: Path) -> None:
-    """Make *path*, for this user's eyes only, with the folders above it.
+    """Make *path* and the folders above it that lack, for this user's eyes only; one that is there stays so.
 
     Raises:
         MachineError: it cannot be made.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lacking = [each for each in path.parents if not each.exists()]
+        for each in (*reversed(lacking), path):  # pathlib makes those above with the usual mode
+            each.mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
         raise MachineError(f"Cannot make the folder {path}: {error.strerror or error}.") from error
 

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from morpheus import kept, site
 from morpheus.cloud.hetzner.api import TakenError
+from morpheus.cloud.hetzner.boxes import NAME as BOX_NAME
 from morpheus.cloud.hetzner.boxes import Box, Boxes, Offer
 from morpheus.errors import (
     CloudError,
@@ -103,23 +104,31 @@ def decide(boxes: Sequence[Box], known: Sequence[Access], chosen: str | None = N
     Raises:
         InvalidInputError: nobody can tell which box is meant; lists them.
     """
-    mine = {each.registry_id: each for each in known if each.device is None and each.password}
-    accounts = {each.registry_id: each for each in known if each.device is not None}
+    mine = [each for each in known if each.device is None and each.password]
+    accounts = {each.registry_id: each for each in reversed(known) if each.device is not None}
     meant = [each for each in boxes if chosen in (None, each.name, each.username)]
     if chosen and not meant:
         raise InvalidInputError(f"No Storage Box {chosen} holds a registry. {_listed(boxes)}")
     if not meant:
-        pending = (each for each in mine.values() if each.is_pending)
+        used = {each.registry_id for each in mine if not each.is_pending}
+        pending = (each for each in mine if each.is_pending and each.registry_id not in used)
         return Nowhere(next(pending, None))
-    here = [each for each in meant if each.registry_id in mine]
+    here = [each for each in meant if _access_to(each, mine)]
     if len(meant) > 1 and len(here) != 1:
         raise InvalidInputError(
             f"Several Storage Boxes hold registries; choose one with --box. {_listed(boxes)}"
         )
     box = here[0] if here else meant[0]
-    if access := mine.get(box.registry_id):
+    if access := _access_to(box, mine):
         return Ours(box, access)
     return Elsewhere(box, accounts.get(box.registry_id))
+
+
+def _access_to(box: Box, mine: Sequence[Access]) -> Access | None:
+    """What opens *box* itself; the password of a subaccount, which a transfer text may bring, does not."""
+    fitting = (each for each in mine if each.registry_id == box.registry_id)
+    users = {None, box.username}  # none has a name while the box is being made
+    return next((each for each in fitting if each.username in users or not box.username), None)
 
 
 def _listed(boxes: Sequence[Box]) -> str:
@@ -134,6 +143,7 @@ def found_in_box(boxes: Boxes, where: Nowhere | Ours, folder: Path, offer: Offer
 
     Raises:
         RefusedError: another device made a box meanwhile.
+        CloudError: the name of the box is taken, and nobody can tell by whom.
         MorpheusError: it stopped at a step; the same call goes on with it.
     """
     if isinstance(where, Ours):
@@ -146,18 +156,30 @@ def found_in_box(boxes: Boxes, where: Nowhere | Ours, folder: Path, offer: Offer
         try:
             box = boxes.ensure(access.registry_id, access.password.get_secret_value(), offer)
         except TakenError:
-            if others := boxes.find():
-                kept.forget(folder, access)  # nothing was made with it
-                raise RefusedError(
-                    f"Another device has just made the Storage Box {others[0]}: run morpheus init again."
-                ) from None
-            raise CloudError(
-                "A Storage Box of that name is in the project, but does not say that it holds a registry "
-                "(labels managed-by=morpheus, purpose=registry): rename it in the Cloud Console."
-            ) from None
+            others = boxes.find()  # the list may lag behind an order whose answer was lost
+            made = next((each for each in others if each.registry_id == access.registry_id), None)
+            if made is None:
+                raise _taken(others, None if where.access else access, folder) from None
+            box = boxes.ready(made, remove=True)
     access = replace(access, url=box.url, username=box.username)
     kept.keep(folder, access)
     return settled(access, folder, patiently=True)
+
+
+def _taken(others: Sequence[Box], made_up: Access | None, folder: Path) -> MorpheusError:
+    """Why there is no box; forgets what was *made_up* for it only when another one has its name."""
+    if holder := next((each for each in others if each.name == BOX_NAME), None):
+        if made_up:
+            kept.forget(folder, made_up)  # nothing was made with it
+        return RefusedError(
+            f"Another device has just made the Storage Box {holder}: run morpheus init again."
+        )
+    return CloudError(
+        "A Storage Box of that name is in the project, but not among those that say they hold a registry "
+        "(labels managed-by=morpheus, purpose=registry). It may be the one just ordered here, whose password "
+        "is kept: run morpheus init again in a minute. If it says this again, it is somebody's: rename it in "
+        "the Cloud Console."
+    )
 
 
 def found_by_account(boxes: Boxes, where: Elsewhere, folder: Path) -> Founded:
@@ -178,9 +200,7 @@ def found_at(registry: RegistrySettings, folder: Path) -> Founded:
     store = site.open_store(registry)
     document = _made(store, uuid.uuid4().hex)
     access = replace(access, registry_id=document.registry_id or "", url=store.url)
-    known = (each for each in kept.known(folder) if each.registry_id == access.registry_id)
-    earlier = next((each for each in known if each.key), None)
-    access = kept.with_key(access, earlier.key if earlier else None)
+    access = kept.with_key(access, kept.key(folder, access.registry_id))
     checks = _checks(access)
     if access.key is None and checks.read().text is None:
         access = replace(access, key=new_key())
@@ -188,6 +208,7 @@ def found_at(registry: RegistrySettings, folder: Path) -> Founded:
         try:
             key = settle_key(checks, access)
         except RefusedError:  # another device came first, and nothing was encrypted with ours
+            kept.forget_key(folder, access)
             access, key = replace(access, key=None), Key.MISSING
     else:
         key = settle_key(checks, access)
@@ -203,10 +224,11 @@ def found_by_text(access: Access, folder: Path) -> Founded:
             f"Another registry stands at {access.url} than when the transfer text was printed, or none: "
             "print a new one (morpheus init --export)."
         )
+    access = kept.with_key(access, kept.key(folder, access.registry_id))
     founded = Founded(access, settle_key(_checks(access), access))
     mine = next((each for each in kept.known(folder) if each.registry_id == access.registry_id), None)
     if mine and mine.device and mine.url:  # its own subaccount stays in use
-        founded = Founded(kept.with_key(mine, access.key), founded.key)
+        founded = Founded(replace(mine, key=access.key), founded.key)
     kept.keep(folder, founded.access)
     return founded
 

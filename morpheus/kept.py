@@ -1,10 +1,12 @@
 """What opens shared registries and stands in no settings: passwords and keys, kept on this device alone.
 
 They are in one file of the data folder, for this user's eyes only, written before what they open is made: a
-password or a key that is lost comes back from nowhere. So nothing in it is replaced by something new.
+password or a key that is lost comes back from nowhere. So what is kept stays behind another password or key
+of the same registry, and gives its place only to what holds all of it. The newest is first, and counts.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +17,8 @@ from pydantic import SecretStr
 
 from morpheus.errors import InvalidInputError, MachineError
 from morpheus.files import make_folder, replace_file
+
+log = logging.getLogger("morpheus.kept")
 
 NAME = "registry-access.json"
 
@@ -51,7 +55,7 @@ def path(folder: Path) -> Path:
 
 
 def known(folder: Path) -> tuple[Access, ...]:
-    """Everything that is kept in the data *folder*.
+    """Everything that is kept in the data *folder*, the newest first.
 
     Raises:
         InvalidInputError: the file is there but cannot be read.
@@ -72,21 +76,45 @@ def known(folder: Path) -> tuple[Access, ...]:
 
 def password(folder: Path, url: str | None, username: str | None) -> SecretStr | None:
     """The password of *username* on the host of *url*, where one is kept."""
-    return next((each.password for each in known(folder) if each.opens(url, username)), None)
+    opening = (each.password for each in known(folder) if each.opens(url, username))
+    return next((each for each in opening if each), None)
+
+
+def key(folder: Path, registry_id: str) -> SecretStr | None:
+    """The key of that registry, where one is kept."""
+    return next((each.key for each in known(folder) if each.registry_id == registry_id and each.key), None)
 
 
 def keep(folder: Path, access: Access) -> None:
-    """Keep *access*, in the place of what was known about the same registry and device.
+    """Keep *access*, with the key that was kept for the same user where it has none.
+
+    Another password or key of the same user is not lost, but stays behind it.
 
     Raises:
         MachineError: the file cannot be written; it is as it was.
     """
-    _write(folder, [*(each for each in known(folder) if not _same(each, access)), access])
+    entries = known(folder)
+    same = [each for each in entries if _same(each, access)]
+    access = with_key(access, next((each.key for each in same if each.key), None))
+    behind = [each for each in entries if each not in same or not _holds(access, each)]
+    _write(folder, [access, *behind])
+    if same and same[0] in behind:
+        log.warning(
+            "another password or key of %s at %s was kept before: it stays in %s, and the new one counts",
+            access.username or "the user",
+            access.url,
+            path(folder),
+        )
 
 
 def forget(folder: Path, access: Access) -> None:
-    """Keep nothing about that registry and device any more; only for what was never used."""
-    _write(folder, [each for each in known(folder) if not _same(each, access)])
+    """Keep exactly *access* no longer; only for what was never used."""
+    _write(folder, [each for each in known(folder) if each != access])
+
+
+def forget_key(folder: Path, access: Access) -> None:
+    """Keep *access* without its key, which was made up for it and never used."""
+    _write(folder, [replace(each, key=None) if each == access else each for each in known(folder)])
 
 
 def with_key(access: Access, key: SecretStr | None) -> Access:
@@ -94,10 +122,18 @@ def with_key(access: Access, key: SecretStr | None) -> Access:
     return access if access.key else replace(access, key=key)
 
 
-def _same(one: Access, other: Access) -> bool:
-    """Whether both are about one registry and user; who is still to get a user name is the one that will."""
-    users = {one.username, other.username} - {None}
-    return (one.registry_id, one.device) == (other.registry_id, other.device) and len(users) <= 1
+def _same(old: Access, new: Access) -> bool:
+    """Whether both are about one user of one registry; a box that was to be made is known by its password."""
+    if (old.registry_id, old.device) != (new.registry_id, new.device):
+        return False
+    if old.is_pending:
+        return old.password == new.password
+    return not new.is_pending and new.opens(old.url, old.username)
+
+
+def _holds(new: Access, old: Access) -> bool:
+    """Whether *new* has every secret that *old* has."""
+    return old.password in {None, new.password} and old.key in {None, new.key}
 
 
 def _host(url: str | None) -> str:

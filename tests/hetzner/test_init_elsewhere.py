@@ -1,6 +1,7 @@
 """morpheus init on another device, and without a box of ours."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +68,56 @@ def test_a_key_that_is_not_the_registrys_is_refused(new_device: NewDevice) -> No
 
     assert (code, "not the one" in sentence) == (5, True)
     assert second.known == ()
+
+
+def test_a_text_of_a_registry_that_is_no_longer_there_is_refused(
+    new_device: NewDevice, files: Files, tmp_path: Path
+) -> None:
+    first, other, second = new_device(), new_device(), new_device()
+    first.init(*MAKE)
+    line = first.exported()
+    box = files.simulator.storage_boxes["morpheus-registry"]
+    there = files.home(box.username or "") / "morpheus"
+    shutil.move(there, tmp_path / "away")
+    where = ("--url", str(first.known[0].url), "--username", str(box.username))
+    other.init(*where, STORAGEBOX_PASSWORD=box.password)
+    shutil.rmtree(there / "secrets")
+    shutil.copytree(tmp_path / "away/secrets", there / "secrets")  # the id alone tells them apart
+
+    code, sentence = second.refused("--import", typed=line)
+
+    assert (code, "Another registry stands at" in sentence) == (5, True)
+    assert second.known == ()
+    assert "registry:" not in second.settings.read_text()
+
+
+def test_a_text_without_the_key_takes_none_away(new_device: NewDevice) -> None:
+    first, second = new_device(), new_device()
+    first.init(*MAKE)
+    known = (access,) = first.known
+    assert access.password
+    environment = {"STORAGEBOX_PASSWORD": access.password.get_secret_value()}
+    second.init("--url", str(access.url), "--username", str(access.username), **environment)
+    line = second.exported()
+
+    told = first.init("--import", typed=line)
+
+    assert transfer.understood(line).key is None
+    assert (told["key"], first.known) == ("proven", known)
+
+
+def test_a_text_of_a_subaccount_takes_no_password_away(new_device: NewDevice) -> None:
+    first, second = new_device(), new_device()
+    told = first.init(*MAKE)
+    (mine,) = first.known
+    second.init("--subaccount")
+
+    first.init("--import", typed=second.exported())
+    first.settings.write_text(first.settings.read_text().partition("registry:")[0])
+    again = first.init("--storagebox")
+
+    assert (again["registry"], again["key"]) == (told["registry"], "proven")
+    assert mine in first.known
 
 
 def test_without_the_password_nothing_is_reset(new_device: NewDevice, files: Files) -> None:
@@ -174,6 +225,26 @@ def test_an_address_is_founded_once_and_by_one_key(new_device: NewDevice, files:
     assert later["key"] == "proven"
 
 
+def test_of_two_that_found_at_once_one_has_the_key(
+    new_device: NewDevice, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = ordered_box(client_of(files.simulator), name="somebodys")
+    password = {"STORAGEBOX_PASSWORD": BOX_PASSWORD}
+    where = ("--url", f"https://{box.server}/forests/", "--username", str(box.username))
+    first, second, new_key = new_device(), new_device(), founding.new_key
+
+    def first_comes_first() -> SecretStr:
+        monkeypatch.setattr(founding, "new_key", new_key)
+        assert first.init(*where, **password)["key"] == "made"
+        return new_key()
+
+    monkeypatch.setattr(founding, "new_key", first_comes_first)
+    told = second.init(*where, **password)
+
+    assert told["key"] == "missing"
+    assert [each.key for each in second.known] == [None]
+
+
 def test_registries_of_one_user_are_told_apart(new_device: NewDevice, files: Files) -> None:
     box = ordered_box(client_of(files.simulator), name="somebodys")
     password = {"STORAGEBOX_PASSWORD": BOX_PASSWORD}
@@ -188,7 +259,7 @@ def test_registries_of_one_user_are_told_apart(new_device: NewDevice, files: Fil
     assert transfer.understood(one).key != transfer.understood(two).key
     code, sentence = other.refused("--import", typed=one)
     assert (code, "configured already" in sentence) == (5, True)
-    assert other.known == device.known[1:]
+    assert other.known == device.known[:1]
 
 
 @pytest.mark.servers

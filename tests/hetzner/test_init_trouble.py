@@ -1,5 +1,6 @@
 """morpheus init when something goes wrong on the way: nothing is paid twice, and no password is lost."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from morpheus import founding, kept
-from morpheus.cloud.hetzner.boxes import Boxes
+from morpheus.cloud.hetzner import api
+from morpheus.cloud.hetzner.boxes import Box, Boxes
 from morpheus.errors import MorpheusError, RefusedError
 from morpheus.settings import HetznerSettings
 from tests.hetzner.devices import MAKE, POST, NewDevice
@@ -25,6 +27,61 @@ def test_the_answer_to_the_order_is_lost(new_device: NewDevice, files: Files, af
 
     assert told["key"] == "made"
     assert files.simulator.billable() == ["storage_box morpheus-registry"]
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_the_list_lags_behind_an_order_whose_answer_is_lost(
+    new_device: NewDevice, files: Files, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    """As many *looks* after the order do not see the box that it made."""
+    device, find, left = new_device(), Boxes.find, [looks]
+
+    def lagging(boxes: Boxes) -> Sequence[Box]:
+        found = find(boxes)
+        if not found or not left[0]:
+            return found
+        left[0] -= 1
+        return []
+
+    monkeypatch.setattr(api, "ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr(Boxes, "find", lagging)
+    files.simulator.faults.lose_reply(POST, after="timeout")
+
+    if looks > 1:
+        code, sentence = device.refused(*MAKE)
+        assert (code, "whose password is kept: run morpheus init again" in sentence) == (9, True)
+    told = device.init(*MAKE)
+
+    (access,) = device.known
+    box = files.simulator.storage_boxes["morpheus-registry"]
+    assert told["key"] == "made"
+    assert access.password == SecretStr(box.password)
+    assert files.simulator.billable() == ["storage_box morpheus-registry"]
+
+
+def test_while_it_is_not_sure_whose_box_is_there_the_password_is_kept(
+    new_device: NewDevice, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, find = new_device(), Boxes.find
+    labels = {"managed-by": "morpheus", "purpose": "registry"}
+
+    def without_ours(boxes: Boxes) -> Sequence[Box]:
+        if not (found := find(boxes)):
+            return found
+        if "by-hand" not in files.simulator.storage_boxes:  # somebody labels another box meanwhile
+            ordered_box(client_of(files.simulator), name="by-hand").update(labels=labels)
+        return [each for each in find(boxes) if each.name == "by-hand"]
+
+    monkeypatch.setattr(api, "ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr(Boxes, "find", without_ours)
+    files.simulator.faults.lose_reply(POST, after="timeout", times=1)
+
+    code, _ = device.refused(*MAKE)
+    monkeypatch.setattr(Boxes, "find", find)
+    told = device.init(*MAKE)
+
+    assert (code, told["key"]) == (9, "made")
+    assert device.known[0].password == SecretStr(files.simulator.storage_boxes["morpheus-registry"].password)
 
 
 def test_the_order_is_refused_and_repeated(new_device: NewDevice, files: Files) -> None:

@@ -1,6 +1,7 @@
 """What init decides, makes up and writes as text; all without a cloud."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,9 @@ def test_the_box_whose_password_is_kept_is_ours(known: Access) -> None:
 def test_a_box_without_its_password_is_another_devices() -> None:
     assert founding.decide([box("c" * 32)], [MINE]) == Elsewhere(box("c" * 32), None)
     assert founding.decide([box("b" * 32)], [ACCOUNT]) == Elsewhere(box("b" * 32), ACCOUNT)
+    brought = replace(MINE, username="u1-sub1")  # by a transfer text
+    assert founding.decide([box("a" * 32)], [brought]) == Elsewhere(box("a" * 32), None)
+    assert founding.decide([box("a" * 32)], [brought, MINE]) == Ours(box("a" * 32), MINE)
 
 
 def test_of_several_the_one_that_is_known_here_counts_else_they_are_listed() -> None:
@@ -53,7 +57,7 @@ def test_of_several_the_one_that_is_known_here_counts_else_they_are_listed() -> 
     ):
         founding.decide(both, [])
     with pytest.raises(InvalidInputError, match="Several"):
-        founding.decide(both, [MINE, replace(MINE, registry_id="c" * 32)])
+        founding.decide(both, [MINE, replace(MINE, registry_id="c" * 32, username="u7")])
     with pytest.raises(InvalidInputError, match="No Storage Box oak holds a registry"):
         founding.decide(both, [MINE], "oak")
 
@@ -90,12 +94,71 @@ def test_what_is_kept_comes_back_and_is_for_this_user_alone(tmp_path: Any) -> No
     kept.keep(folder, ACCOUNT)
     kept.keep(folder, MINE)  # takes the place of the pending one
 
-    assert kept.known(folder) == (ACCOUNT, MINE)
+    assert kept.known(folder) == (MINE, ACCOUNT)
     assert (kept.path(folder).stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
     kept.keep(folder, replace(MINE, username="u9"))  # another user of the same registry
     assert len(kept.known(folder)) == 3
     kept.forget(folder, MINE)
     assert MINE not in kept.known(folder)
+
+
+OTHER_HOST = replace(MINE, url="https://nas.example/morpheus/registry.json", password=SecretStr("Bb2-"))
+NO_USER = replace(MINE, username=None, password=None, key=None)
+BROUGHT = replace(ACCOUNT, registry_id="a" * 32, device=None, password=SecretStr("Bb2-"))
+OTHER_PASSWORD, OTHER_KEY = replace(MINE, password=SecretStr("Bb2-")), replace(MINE, key=SecretStr("Bb2-"))
+
+
+@pytest.mark.parametrize("known", [MINE, PENDING])
+@pytest.mark.parametrize("new", [OTHER_HOST, NO_USER, BROUGHT, OTHER_PASSWORD, replace(BROUGHT, key=None)])
+def test_no_secret_gives_its_place_to_another(tmp_path: Path, known: Access, new: Access) -> None:
+    kept.keep(tmp_path, known)
+    kept.keep(tmp_path, new)
+
+    assert kept.known(tmp_path) == (new, known)
+    assert kept.key(tmp_path, known.registry_id) == known.key
+
+
+def test_the_newest_password_and_key_count_and_others_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for each in (MINE, OTHER_KEY, OTHER_PASSWORD, OTHER_PASSWORD):
+        kept.keep(tmp_path, each)
+
+    assert kept.known(tmp_path) == (OTHER_PASSWORD, OTHER_KEY, MINE)
+    assert kept.password(tmp_path, MINE.url, MINE.username) == OTHER_PASSWORD.password
+    sentence = f"it stays in {kept.path(tmp_path)}, and the new one counts"
+    assert [each.getMessage().partition(": ")[2] for each in caplog.records] == [sentence] * 2
+    assert SECRET not in caplog.text
+
+
+def test_a_key_stays_with_who_comes_without_one(tmp_path: Path) -> None:
+    kept.keep(tmp_path, MINE)
+    kept.keep(tmp_path, replace(MINE, key=None))
+
+    assert kept.known(tmp_path) == (MINE,)
+
+
+def test_only_what_is_meant_is_forgotten(tmp_path: Path) -> None:
+    for each in (MINE, OTHER_PASSWORD):
+        kept.keep(tmp_path, each)
+
+    kept.forget(tmp_path, replace(MINE, key=None))
+    kept.forget_key(tmp_path, OTHER_PASSWORD)
+
+    assert kept.known(tmp_path) == (replace(OTHER_PASSWORD, key=None), MINE)
+
+
+def test_folders_that_are_made_for_it_are_for_this_user_alone_and_others_stay(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    there.chmod(0o755)
+
+    kept.keep(there / "data" / "access" / "oak", PENDING)
+    kept.keep(there, PENDING)
+
+    made = (there / "data", there / "data" / "access", there / "data" / "access" / "oak")
+    assert [each.stat().st_mode & 0o777 for each in made] == [0o700] * 3
+    assert there.stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize(
