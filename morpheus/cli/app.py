@@ -112,7 +112,8 @@ def list_forests(*, output: OutputOption = Output.TEXT) -> None:
     known = site.what_is_known(current)
     if known.forests or not known.faults:
         census = listing.census(known, current)
-        show.forests(known.forests, urls, known.faults, census, json=output is Output.JSON)
+        place, as_json = listing.place_to_plant(current), output is Output.JSON
+        show.forests(known.forests, urls, known.faults, census, can_plant=place, json=as_json)
     for fault in known.faults:  # the list is not whole, so the command has failed
         raise fault
 

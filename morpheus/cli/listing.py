@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 BOUND = 6.0  # seconds
 
 
+def place_to_plant(settings: Settings) -> str:
+    """Where a first forest is to be planted: in the cloud where one is configured."""
+    machine = settings.machine
+    return "cloud" if machine.provider == "hetzner" and machine.hetzner.token else "local"
+
+
 def census(known: Known, settings: Settings) -> "Census | None":
     """What the configured cloud has of the forests on it and of the registry they share.
 

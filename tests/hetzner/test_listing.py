@@ -79,9 +79,21 @@ def test_servers_are_told_when_no_forest_is_recorded_any_more(device: Device) ->
 
 
 def test_before_anything_was_planted_the_cloud_is_not_asked(device: Device) -> None:
-    device.run("list")
+    text = device.run("list")
 
     assert device.simulator.requests.total() == 0
+    assert "No forests yet. Plant one in the cloud: morpheus plant cloud" in text.replace(
+        sys.argv[0], "morpheus"
+    )
+
+
+@pytest.mark.parametrize(("provider", "has_token"), [("local", True), ("hetzner", False)])
+def test_without_a_cloud_to_plant_in_this_machine_is_named(
+    device: Device, provider: str, has_token: bool
+) -> None:
+    device.settle(token=device.simulator.token if has_token else None, provider=provider)
+
+    assert "plant local" in device.run("list")
 
 
 @pytest.mark.parametrize(("servers", "requests"), [(1, 1), (50, 1), (51, 2), (120, 3)])

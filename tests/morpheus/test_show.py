@@ -77,5 +77,19 @@ def test_what_forests_cost_is_shown_where_some_is_paid(capsys: pytest.CaptureFix
         "  elm     -         -     3      active  -              11.76",
         "  oak     -         -     0      active  -              -",
         "",
-        "All together cost: EUR 0.0183/h, 11.76/month, VAT included",
+        "The forests cost: EUR 0.0183/h, 11.76/month, VAT included",
+    ]
+
+
+def test_json_says_where_each_node_is_and_what_it_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    price = Price(Decimal("0.0061"), Decimal("3.92")).metadata
+    there = Node("elm-node-1", metadata={"location": "fsn1", "server_type": "cx23", **price})
+    elm = Forest("elm", nodes=(there, Node("elm-node-2")))
+
+    show.forests([Found(elm, Registry(MemoryStore()), "")], [], json=True)
+
+    nodes = json.loads(capsys.readouterr().out)["forests"][0]["nodes"]
+    assert [(each["location"], each["type"], each["price"]) for each in nodes] == [
+        ("fsn1", "cx23", {"hourly": 0.0061, "monthly": 3.92}),
+        (None, None, None),
     ]

@@ -29,6 +29,9 @@ def node_fields(node: Node) -> dict[str, Any]:
         "ip": node.ip,
         "dns": node.dns,
         "ports": {"client": ports.client, "cluster": ports.cluster, "monitor": ports.monitor},
+        "location": node.metadata.get("location"),
+        "type": node.metadata.get("server_type"),
+        "price": money(Price.of(node.metadata)),
     }
 
 
@@ -48,17 +51,19 @@ def forest_fields(forest: Forest) -> dict[str, Any]:
     }
 
 
-def forests(
+def forests(  # noqa: PLR0913  # all that is known
     found: Sequence["Found"],
     registries: Sequence[str],
     faults: Sequence[Exception] = (),
     census: "Census | None" = None,
     *,
+    can_plant: str = "local",
     json: bool,
 ) -> None:
     """Every forest, the registries that were asked, and the *faults* of those that could not be read.
 
-    *census* is what the cloud has of the forests; None where there is none to ask.
+    *census* is what the cloud has of the forests; None where there is none to ask. *can_plant* is where the
+    first forest is to be planted, ``local`` or ``cloud``.
     """
     if json:
         known = [{**forest_fields(each.forest), "cloud": _presence(each.forest, census)} for each in found]
@@ -85,12 +90,13 @@ def forests(
         if paid:
             words.append(f"{forest.price.monthly:.2f}" if forest.price.monthly else "")
         rows.append([word or UNKNOWN for word in words])
-    nothing = f"No forests yet. Plant one on this machine: {me()} plant local"
+    place = "in the cloud" if can_plant == "cloud" else "on this machine"
+    nothing = f"No forests yet. Plant one {place}: {me()} plant {can_plant}"
     total = sum((each.forest.price for each in found), Price())
     say(
         *(table(headings, *rows) if found else [nothing]),
         *(_warnings(census, {each.forest.name for each in found}) if census else []),
-        *cost(total, "All together cost"),
+        *cost(total, "The forests cost"),
         *(f"Registry: {url}" for url in registries),
     )
 
