@@ -227,7 +227,10 @@ def config_path(environment: Mapping[str, str] = os.environ) -> Path | None:
     if named := environment.get("MORPHEUS_CONFIG"):
         path = Path(named).expanduser()
         if not path.exists():
-            raise InvalidInputError(f"MORPHEUS_CONFIG names {path}, which is not there.")
+            raise InvalidInputError(
+                f"MORPHEUS_CONFIG names {path}, which is not there: make it with morpheus config set KEY "
+                "VALUE, or unset the variable."
+            )
         return path
     folders = (Path(), _home(environment), Path("/etc/morpheus"))
     return next((folder / NAME for folder in folders if (folder / NAME).exists()), None)
@@ -271,10 +274,11 @@ def understood(text: str, environment: Mapping[str, str], where: str) -> Setting
     Raises:
         InvalidInputError: it is no YAML, or a key or value in it cannot be; names it.
     """
+    raw = _expanded(mapping(text, where), environment, where)
     try:
-        return Settings.model_validate(_expanded(mapping(text, where), environment, where))
+        return Settings.model_validate(raw)
     except ValidationError as error:
-        raise InvalidInputError(f"{where}: {_explained(error)}") from error
+        raise InvalidInputError(f"{where}: {_explained(error, raw)}") from error
 
 
 def variables(text: str) -> list[str]:
@@ -298,11 +302,13 @@ def with_secrets(settings: Settings, environment: Mapping[str, str]) -> Settings
     return settings.model_copy(update={"registry": registry, "machine": machine})
 
 
-def _explained(error: ValidationError) -> str:
-    """What is wrong first, and what it should be."""
-    first = error.errors()[0]
-    *above, last = first["loc"] or ("the file",)
-    key = ".".join(str(part) for part in first["loc"]) or "the file"
+def _explained(error: ValidationError, raw: Mapping[str, Any]) -> str:
+    """What is wrong first in *raw*, and what it should be."""
+    faults = [(_place(each["loc"], raw), each) for each in error.errors()]
+    start = faults[0][0]
+    place, first = max((each for each in faults if each[0][: len(start)] == start), key=_depth)
+    *above, last = place or ("the file",)
+    key = ".".join(map(str, place)) or "the file"
     if first["type"] == "extra_forbidden":
         known = list(_part(above).model_fields)
         near = difflib.get_close_matches(str(last), known, n=1)
@@ -311,7 +317,23 @@ def _explained(error: ValidationError) -> str:
     if first["type"] == "string_type" and isinstance(first["input"], int | float):
         what = "a secret" if str(last) in SECRETS else first["input"]
         return f"{key}: {what} is read as a number; put it in quotes."
-    return f"{key}: {first['msg'].removeprefix('Value error, ')}."
+    told = dict.fromkeys(each["msg"].removeprefix("Value error, ") for at, each in faults if at == place)
+    return f"{key}: {'; '.join(told).replace('a valid tuple', 'a list, as in [a, b]')}."
+
+
+def _place(told: Sequence[str | int], raw: Any) -> tuple[str | int, ...]:
+    """The names and indexes in *raw* among what pydantic *told*, which also names kinds that it tried."""
+    place: list[str | int] = []
+    for part in told:
+        there = raw if isinstance(raw, dict) else range(len(raw)) if isinstance(raw, list) else ()
+        if part in there:
+            raw = raw[part]
+            place.append(part)
+    return tuple(place)
+
+
+def _depth(fault: tuple[tuple[str | int, ...], Any]) -> int:
+    return len(fault[0])
 
 
 def _part(keys: Sequence[str | int]) -> type[BaseModel]:

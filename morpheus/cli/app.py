@@ -318,7 +318,7 @@ def config_get(
     show.setting(configuring.entry(key), reveal=reveal, json=output is Output.JSON)
 
 
-@config_app.command("set")
+@config_app.command("set", context_settings={"ignore_unknown_options": True})  # a value may be -5
 def config_set(
     key: Annotated[str, typer.Argument(help="Such as growth.max_nodes.")],
     value: Annotated[

@@ -39,10 +39,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The file of the settings, whether it is there, and the folders."""
+    """The file of the settings, whether it is there, whether MORPHEUS_CONFIG names it, and the folders."""
 
     config: Path
     exists: bool
+    named: bool
     data: Path
     cache: Path
 
@@ -62,7 +63,8 @@ def masked(secret: str) -> str:
 
 def places(environment: Mapping[str, str] = os.environ) -> Places:
     path = config.path_to_write(environment).absolute()
-    return Places(path, path.exists(), config.data_dir(environment), config.cache_dir(environment))
+    named = bool(environment.get("MORPHEUS_CONFIG"))
+    return Places(path, path.exists(), named, config.data_dir(environment), config.cache_dir(environment))
 
 
 def entries(environment: Mapping[str, str] = os.environ) -> list[Entry]:

@@ -54,6 +54,8 @@ class Commands(TyperGroup):
             raise typer.Exit(0) from error  # as much was written as anybody wanted to read
         except Exception as error:
             if type(error).__module__.startswith(("typer", "click")):
+                if isinstance(said := getattr(error, "message", None), str):
+                    error.message = said.replace("Value error, ", "")  # type: ignore[attr-defined]  # pydantic's
                 raise
             if code := _signalled(error):  # a second signal hit what cleaned up after the first
                 raise _ended(code) from error

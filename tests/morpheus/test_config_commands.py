@@ -54,10 +54,11 @@ def test_without_a_file_path_says_where_set_makes_one(file: Path) -> None:
     assert told("path") == {
         "config": str(file),
         "exists": False,
+        "named": False,
         "data": str(settings.data_dir()),
         "cache": str(settings.cache_dir()),
     }
-    assert "not there yet" in config("path").stdout
+    assert "not there yet: every setting has its default" in config("path").stdout
 
     assert config("set", "growth.max_nodes", "7").exit_code == 0
 
@@ -85,9 +86,18 @@ def test_the_file_that_counts_is_the_one_that_changes(file: Path, tmp_path: Path
 def test_a_file_that_a_variable_names_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MORPHEUS_CONFIG", str(tmp_path / "other.yaml"))
 
+    for words in (("list",), ("get", "dns.ttl")):
+        assert "not there: make it with morpheus config set KEY VALUE, or unset" in refused(*words)
+    before = config("path")
+    assert (before.exit_code, "MORPHEUS_CONFIG names it, so commands fail until" in before.stdout) == (
+        0,
+        True,
+    )
+
     told("set", "dns.ttl", "60")
 
     assert told("path")["config"] == str(tmp_path / "other.yaml")
+    assert "not there" not in config("path").stdout
     assert settings.load().dns.ttl == 60
 
 
@@ -237,7 +247,12 @@ def test_variables_stay_as_written_whether_set_or_not(file: Path, monkeypatch: p
         (["registry.type", "ftp"], "registry.type: Input should be 'storagebox', 's3', 'local' or 'none'"),
         (["registry.type", "s3"], "type s3 needs a url"),
         (["dns.ttl", "60", "growth.max_nodes", "0"], "growth.max_nodes"),
-        (["firewall.nats", "everybody"], "firewall.nats"),
+        (
+            ["firewall.nats", "10.0.0.1,10.0.0.300/8"],
+            "firewall.nats.1: Input is not a valid IPv4 network; Input is not a valid IPv6 network.",
+        ),
+        (["dns.ttl", "-5"], "dns.ttl: Input should be greater than or equal to 60."),
+        (["budget.max_monthly_eur", "-0.5"], "budget.max_monthly_eur: Input should be greater than 0."),
     ],
 )
 def test_a_value_that_cannot_be_changes_nothing(file: Path, words: list[str], sentence: str) -> None:
@@ -249,6 +264,36 @@ def test_a_value_that_cannot_be_changes_nothing(file: Path, words: list[str], se
     assert said.startswith(f"morpheus: Nothing was changed: {file}: ")
     assert sentence in said
     assert file.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("machine: {hetzner: {location: [5, 6]}}", "machine.hetzner.location.0: 5 is read as a number"),
+        (
+            "machine: {hetzner: {location: {a: 1}}}",
+            "machine.hetzner.location: Input should be a valid string; ",
+        ),
+        ("firewall: {ssh: 10.0.0.0/8}", "firewall.ssh: Input should be a list, as in [a, b]."),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_by_its_place_there(file: Path, text: str, sentence: str) -> None:
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+
+    assert f"{file}: {sentence}" in refused("list")
+
+
+def test_options_of_set_are_options_still() -> None:
+    assert "Show this message" in config("set", "--help").stdout
+    assert "--outptu is no setting" in refused("set", "--outptu", "json")
+
+
+def test_a_size_that_is_none_is_refused_in_plain_words() -> None:
+    done = CliRunner().invoke(app, ["plant", "cloud", "tiny"])
+
+    assert (done.exit_code, "'tiny' is not one of" in done.stderr) == (2, True)
+    assert "Value error" not in done.stderr
 
 
 def test_a_key_without_a_value_is_refused(file: Path) -> None:

@@ -16,9 +16,17 @@ if TYPE_CHECKING:
 def places(found: "Places", *, json: bool) -> None:
     """Where settings, data and cache are."""
     if json:
-        as_json({key: value if key == "exists" else str(value) for key, value in asdict(found).items()})
+        as_json(
+            {key: value if isinstance(value, bool) else str(value) for key, value in asdict(found).items()}
+        )
         return
-    note = "" if found.exists else "  (not there yet: every setting has its default)"
+    missing = "every setting has its default"
+    if found.named:
+        missing = (
+            "MORPHEUS_CONFIG names it, so commands fail until morpheus config set KEY VALUE makes it or the "
+            "variable is unset"
+        )
+    note = "" if found.exists else f"  (not there yet: {missing})"
     say(f"settings  {found.config}{note}", f"data      {found.data}", f"cache     {found.cache}")
 
 
