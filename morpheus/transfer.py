@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 
 from pydantic import SecretStr
 
@@ -16,6 +17,7 @@ from morpheus.kept import Access
 
 PREFIX = "morpheus1:"
 CHECKSUM = 8  # bytes
+_CODE = re.compile(r"[A-Za-z0-9_-]+")
 FIELDS = ("registry_id", "type", "url", "username")
 
 
@@ -30,30 +32,58 @@ def text(access: Access) -> str:
 
 
 def understood(given: str) -> Access:
-    """The access that *given* says; white space in it does not count.
+    """The access that *given* says; white space in it does not count, nor do other words around it.
 
     Raises:
-        InvalidInputError: it is none, or not as it was printed.
+        InvalidInputError: it says none or several, or not as they were printed.
     """
-    line = "".join(given.split())
-    if not line.startswith(PREFIX):
+    found: list[Access] = []
+    begun = [match.end() for match in re.finditer(PREFIX, given)]
+    for access in (_first_whole(given[start:]) for start in begun):
+        if access and access not in found:
+            found.append(access)
+    if not begun and "".join(given.split()).startswith(PREFIX):  # broken within its first word
+        found = list(filter(None, [_first_whole("".join(given.split()).removeprefix(PREFIX))]))
+        begun = [0]
+    if not begun:
         raise InvalidInputError(
-            f"That is no transfer text, which begins with {PREFIX}: copy the line that "
-            "morpheus init --export prints on a device that has the registry."
+            f"That is no transfer text (one begins with {PREFIX}). Copy the line that morpheus init --export "
+            "prints on a device that has the registry."
         )
+    if not found:
+        raise InvalidInputError(
+            "The transfer text is not whole: a character is wrong or missing. Copy it again."
+        )
+    if len(found) > 1:
+        raise InvalidInputError("These are several different transfer texts: give one alone.")
+    return found[0]
+
+
+def _first_whole(text: str) -> Access | None:
+    """The access whose code *text* begins with, however lines broke it and whatever follows."""
+    code = ""
+    for word in text.split():
+        mine = _CODE.match(word)
+        code += mine[0] if mine else ""
+        if access := _decoded(code):
+            return access
+        if mine is None or mine[0] != word:
+            return None
+    return None
+
+
+def _decoded(code: str) -> Access | None:
+    """The access in *code*; None where that is not as it was printed."""
     try:
-        coded = line.removeprefix(PREFIX).encode()
-        data = base64.b64decode(coded + b"=" * (-len(coded) % 4), altchars=b"-_", validate=True)
+        data = base64.b64decode(code.encode() + b"=" * (-len(code) % 4), altchars=b"-_", validate=True)
         checksum, body = data[:CHECKSUM], data[CHECKSUM:]
         if checksum != _checksum(body):
-            raise ValueError
+            return None
         fields = json.loads(body)
         secrets = [SecretStr(fields[name]) if name in fields else None for name in ("password", "key")]
         return Access(*(fields[name] for name in FIELDS), *secrets)
     except (ValueError, KeyError, TypeError, binascii.Error):  # their texts quote what is secret
-        raise InvalidInputError(
-            "The transfer text is not whole: a character is wrong or missing. Copy it again."
-        ) from None
+        return None
 
 
 def _checksum(body: bytes) -> bytes:

@@ -214,6 +214,27 @@ def test_the_text_brings_what_it_was_made_of(
     assert transfer.understood(f"  {line[:20]}\r\n{line[20:]}\n") == access
 
 
+def test_the_text_is_found_among_what_was_copied_with_it() -> None:
+    line = transfer.text(MINE)
+    around = "This line opens the registry to whoever reads it.\n$ morpheus init --export\n{}\nDone\n$ "
+
+    for each in (
+        line,
+        f"'{line}'",
+        f"{line[:50]}\n{line[50:]}",
+        f"{line}.",
+        f"text: {line}",
+        f"{line}\n{line}",
+    ):
+        assert transfer.understood(around.format(each)) == MINE
+    with pytest.raises(InvalidInputError, match="several different transfer texts"):
+        transfer.understood(f"{line}\n{transfer.text(PENDING)}")
+    with pytest.raises(InvalidInputError, match="not whole"):
+        transfer.understood(around.format(line[:-3]))
+    with pytest.raises(InvalidInputError, match=r"\(one begins with morpheus1:\)\. Copy the line"):
+        transfer.understood("$ morpheus init --export")
+
+
 @given(st.data())
 def test_a_character_that_is_wrong_or_missing_is_noticed(data: st.DataObject) -> None:
     line = transfer.text(MINE)
