@@ -6,6 +6,7 @@ made by whoever founds it; a value beside the registry proves it, from which it 
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -13,7 +14,7 @@ import logging
 import secrets
 import string
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -27,11 +28,12 @@ from morpheus.cloud.hetzner.boxes import Box, Boxes, Offer
 from morpheus.errors import (
     CloudError,
     InvalidInputError,
-    MorpheusError,
+    NotReadyError,
     RefusedError,
     RegistryConflictError,
     TransientError,
 )
+from morpheus.interrupted import GO_ON, leaves
 from morpheus.kept import Access
 from morpheus.registry import SECRETS, Registry, Store
 from morpheus.registry.document import Document
@@ -147,9 +149,12 @@ def found_in_box(boxes: Boxes, where: Nowhere | Ours, folder: Path, offer: Offer
         MorpheusError: it stopped at a step; the same call goes on with it.
     """
     if isinstance(where, Ours):
-        access, box = where.access, boxes.ready(where.box, remove=where.access.is_pending)
+        access, costs = where.access, "is there and costs"
+        with leaves(f"The Storage Box {costs}; {GO_ON}"):
+            box = boxes.ready(where.box, remove=access.is_pending)
     else:
         assert offer
+        costs = f"is ordered and costs {offer.monthly}"
         access = where.access or Access(uuid.uuid4().hex, password=new_password(), key=new_key())
         kept.keep(folder, access)
         assert access.password
@@ -162,8 +167,9 @@ def found_in_box(boxes: Boxes, where: Nowhere | Ours, folder: Path, offer: Offer
                 raise _taken(others, None if where.access else access, folder) from None
             box = boxes.ready(made, remove=True)
     access = replace(access, url=box.url, username=box.username)
-    kept.keep(folder, access)
-    return settled(access, folder, patiently=True)
+    with leaves(f"The Storage Box {costs}; {GO_ON}"):
+        kept.keep(folder, access)
+        return settled(access, folder, patiently=True)
 
 
 def _taken(others: Sequence[Box], made_up: Access | None, folder: Path) -> MorpheusError:
@@ -188,16 +194,23 @@ def found_by_account(boxes: Boxes, where: Elsewhere, folder: Path) -> Founded:
     kept.keep(folder, access)
     assert access.password
     assert access.device
-    account = boxes.ensure_account(where.box, access.device, access.password.get_secret_value())
-    access = replace(access, url=account.url, username=account.username)
-    kept.keep(folder, access)
-    return settled(access, folder, patiently=True)
+    with leaves(f"A subaccount of the Storage Box may be there, which costs nothing; {GO_ON}"):
+        account = boxes.ensure_account(where.box, access.device, access.password.get_secret_value())
+        access = replace(access, url=account.url, username=account.username)
+        kept.keep(folder, access)
+        return settled(access, folder, patiently=True)
 
 
 def found_at(registry: RegistrySettings, folder: Path) -> Founded:
     """The registry at an address that somebody gave, made there where there is none."""
     access = Access("", str(registry.type), None, registry.username, registry.password)
     store = site.open_store(registry)
+    store.read()  # who typed a wrong address hears of it at once
+    with leaves(f"A registry may be begun at {store.url}; {GO_ON}"):
+        return _begun_at(store, access, folder)
+
+
+def _begun_at(store: Store, access: Access, folder: Path) -> Founded:
     document = _made(store, uuid.uuid4().hex)
     access = replace(access, registry_id=document.registry_id or "", url=store.url)
     access = kept.with_key(access, kept.key(folder, access.registry_id))
@@ -323,19 +336,44 @@ def _made(store: Store, registry_id: str) -> Document:
 
 def _wait_for(store: Store) -> None:
     """Wait until a new box lets us in; its name has to get around first."""
+    reason = ""
 
-    def refused() -> MorpheusError | None:
+    def answers() -> bool:
+        nonlocal reason
         try:
             store.read()
         except TransientError as error:
-            return error
-        return None
+            reason = str(error).partition(";")[0].rstrip(".")
+            return False
+        return True
 
-    wait_until(
-        f"{store.url} to answer",
-        refused,
-        lambda seen: seen is None,
-        str,
-        timeout=ANSWER_TIMEOUT,
-        interval=ANSWER_INTERVAL,
-    )
+    try:
+        with _without_its_tries():
+            wait_until(
+                f"the box to answer at {store.url}",
+                answers,
+                bool,
+                lambda _: "not yet",
+                timeout=ANSWER_TIMEOUT,
+                interval=ANSWER_INTERVAL,
+            )
+    except NotReadyError:
+        raise NotReadyError(
+            f"The box is there, but for {ANSWER_TIMEOUT:.0f} s there was no way in: {reason}. Check this "
+            f"machine's network; {GO_ON}"
+        ) from None
+
+
+@contextlib.contextmanager
+def _without_its_tries() -> Iterator[None]:
+    """Keep to itself what the store says of each try, while the whole is told by the wait."""
+    stores = logging.getLogger("morpheus.registry")
+
+    def silent(_: logging.LogRecord) -> bool:
+        return False
+
+    stores.addFilter(silent)
+    try:
+        yield
+    finally:
+        stores.removeFilter(silent)

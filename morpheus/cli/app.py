@@ -10,6 +10,7 @@ from morpheus.cli import faults, init, show
 from morpheus.cli.output import Output, OutputOption
 from morpheus.errors import NotReadyError
 from morpheus.forest import MAX_NODES, Size
+from morpheus.interrupted import NOTHING, leaves
 
 
 class Part(StrEnum):
@@ -165,12 +166,13 @@ def teardown(
     """Remove a forest: its servers and all their data first, then its record."""
     from morpheus.cli import running  # noqa: PLC0415  # reading commands start without it
 
-    doomed = running.to_tear_down(name, look=dry_run or not yes, gone=gone)
-    if dry_run:
-        show.doomed(doomed, json=output is Output.JSON)
-        return
-    if not yes:
-        show.ask_for_name(doomed)
+    with leaves(NOTHING):
+        doomed = running.to_tear_down(name, look=dry_run or not yes, gone=gone)
+        if dry_run:
+            show.doomed(doomed, json=output is Output.JSON)
+            return
+        if not yes:
+            show.ask_for_name(doomed)
     show.torn_down(doomed.name, running.teardown(doomed.name, gone=gone), json=output is Output.JSON)
 
 

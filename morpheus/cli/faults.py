@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from morpheus import interrupted
 from morpheus.cli.show import printable
 from morpheus.errors import MorpheusError
 
@@ -20,10 +21,8 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 
-SENTENCES = {
-    INTERRUPTED: "Interrupted. What was begun is undone or recorded: see morpheus list.",
-    TERMINATED: "Terminated. What was begun is undone or recorded: see morpheus list.",
-}
+WORDS = {INTERRUPTED: "Interrupted", TERMINATED: "Terminated"}
+RECORDED = "What was begun is undone or recorded: see morpheus list."
 OUTPUT_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -46,9 +45,9 @@ class Commands(TyperGroup):
             _say(str(error))
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            raise _ended(INTERRUPTED) from error
+            raise _ended(INTERRUPTED, error) from error
         except TerminatedError as error:
-            raise _ended(TERMINATED) from error
+            raise _ended(TERMINATED, error) from error
         except BrokenPipeError as error:
             _nobody_reads()
             raise typer.Exit(0) from error  # as much was written as anybody wanted to read
@@ -58,7 +57,7 @@ class Commands(TyperGroup):
                     error.message = said.replace("Value error, ", "")  # type: ignore[attr-defined]  # pydantic's
                 raise
             if code := _signalled(error):  # a second signal hit what cleaned up after the first
-                raise _ended(code) from error
+                raise _ended(code, error) from error
             if isinstance(error, OSError) and error.errno in OUTPUT_FAULTS:
                 _say(f"The output cannot be written: {error.strerror}.")
                 raise typer.Exit(1) from error
@@ -74,11 +73,11 @@ def _say(sentence: str) -> None:
     print(*lines, sep="\n", file=sys.stderr)
 
 
-def _ended(code: int) -> typer.Exit:
-    """Say that a signal ended the command; more of them change nothing any more."""
+def _ended(code: int, error: BaseException) -> typer.Exit:
+    """Say that a signal ended the command and what that leaves; more of them change nothing any more."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    _say(SENTENCES[code])
+    _say(f"{WORDS[code]}. {interrupted.left(error) or RECORDED}")
     return typer.Exit(code)
 
 

@@ -7,6 +7,7 @@ import typer
 from morpheus.cli import show
 from morpheus.cli.output import Output, OutputOption
 from morpheus.errors import InvalidInputError
+from morpheus.interrupted import NOTHING, leaves
 
 
 def init(  # noqa: PLR0913  # the options of the command
@@ -43,8 +44,10 @@ def init(  # noqa: PLR0913  # the options of the command
         raise InvalidInputError(
             "Choose one of --storagebox, --subaccount, --url, --none, --export, --import."
         )
-    if export:
-        show.transfer(*starting.exported(), json=output is Output.JSON)
-        return
-    wish = starting.Wish(kinds[0] if kinds else None, url, username, box, location, yes)
-    show.founded(starting.imported() if import_ else starting.run(wish), json=output is Output.JSON)
+    with leaves(NOTHING):
+        if export:
+            show.transfer(*starting.exported(), json=output is Output.JSON)
+            return
+        wish = starting.Wish(kinds[0] if kinds else None, url, username, box, location, yes)
+        outcome = starting.imported() if import_ else starting.run(wish)
+    show.founded(outcome, json=output is Output.JSON)

@@ -4,10 +4,11 @@ What is done is in morpheus/founding.py; the settings are written last, so that 
 is one that is there.
 """
 
+import contextlib
 import getpass
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -22,6 +23,7 @@ from morpheus.cli import asking, configuring, progress
 from morpheus.cli.keeping import TARGET_PASSWORD, kind_of
 from morpheus.errors import InvalidInputError, MorpheusError, RefusedError
 from morpheus.files import make_folder
+from morpheus.interrupted import NOTHING, leaves
 from morpheus.kept import Access
 from morpheus.settings import RegistrySettings, Settings
 from morpheus.wait import locked
@@ -99,7 +101,8 @@ def before_plant(settings: Settings) -> Outcome | None:
     if settings.registry.type or settings.machine.provider == "local" or not asking.somebody_is_here():
         return None
     site.configured_cloud(settings)  # without a token nothing can be planted
-    return run(Wish())
+    with leaves(NOTHING):
+        return run(Wish())
 
 
 def exported() -> tuple[str, tuple[str, ...]]:
@@ -263,12 +266,29 @@ def _at_url(wish: Wish) -> Outcome:
         )
     kind = kind_of(url)
     if kind not in SHARED:
-        raise InvalidInputError("--url must begin with https:// (a file of this device is: init --none).")
-    registry = _registry(kind, url, username, _password(kind, url, username))
-    site.open_store(registry)  # says what is wrong with the address
-    with _alone(), progress.shown(f"Looking at {url} ..."):
-        founded = founding.found_at(registry, config.data_dir())
+        raise InvalidInputError(
+            "--url must begin with https:// (http:// only for a server on this machine); for a file of this "
+            "device: morpheus init --none."
+        )
+    with _as_typed():
+        registry = _registry(kind, url, username, _password(kind, url, username))
+        site.open_store(registry)  # says what is wrong with the address
+        with _alone(), progress.shown(f"Looking at {url} ..."):
+            founded = founding.found_at(registry, config.data_dir())
     return _settled(founded)
+
+
+@contextlib.contextmanager
+def _as_typed() -> Iterator[None]:
+    """Let errors name the option that was given, not the setting that is not written yet."""
+    try:
+        yield
+    except MorpheusError as error:
+        named = str(error)
+        for name in ("url", "username"):
+            named = named.replace(f"registry.{name}", f"--{name}")
+        error.args = (named.replace("registry.password", "the password"), *error.args[1:])
+        raise
 
 
 def _password(kind: str, url: str, username: str | None) -> SecretStr | None:
@@ -302,7 +322,10 @@ def _registry(
 def _settled(founded: "Founded", *notes: str) -> Outcome:
     access = founded.access
     registry = _registry(access.type, access.url, access.username, access.password)
-    return _written(registry, founded.key, *notes)
+    with leaves(
+        f"The registry stands at {access.url}, but the settings may not name it yet: run morpheus init again."
+    ):
+        return _written(registry, founded.key, *notes)
 
 
 def _written(registry: RegistrySettings, key: str | None, *notes: str) -> Outcome:

@@ -289,7 +289,7 @@ def _read(answer: httpx.Response) -> bytes:
 def _say_slow(state: tenacity.RetryCallState) -> None:
     """Say why it takes longer, before the first try that follows a long one."""
     if state.outcome and (state.seconds_since_start or 0) > SLOW:
-        log.warning("%s; trying again", str(state.outcome.exception()).rstrip("."))
+        log.warning("%s; trying again", str(state.outcome.exception()).partition("; check")[0].rstrip("."))
 
 
 class MissingCollectionError(TransientError):

@@ -220,5 +220,6 @@ def test_a_token_that_may_only_read_makes_nothing(new_device: NewDevice, files: 
     code, sentence = device.refused(*MAKE, HETZNER_API_TOKEN=files.simulator.read_only_token)
 
     assert (code, "may only read" in sentence) == (2, True)
+    assert sentence.endswith("Nothing was made.")
     assert "There is no API token" in device.refused(*MAKE, HETZNER_API_TOKEN="")[1]
     assert files.simulator.billable() == []

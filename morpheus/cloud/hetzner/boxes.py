@@ -24,6 +24,7 @@ from morpheus.cloud.hetzner.api import TakenError, api_of
 from morpheus.cloud.hetzner.catalogue import price_in
 from morpheus.errors import CloudBusyError, CloudError, InvalidInputError, NotReadyError, TransientError
 from morpheus.forest import Price
+from morpheus.interrupted import GO_ON, leaves
 from morpheus.settings import HetznerSettings
 from morpheus.wait import wait_until
 
@@ -75,7 +76,11 @@ class Offer:
 
     def __str__(self) -> str:
         once = f", and once EUR {self.setup:.2f}" if self.setup else ""
-        return f"{self.kind} in {self.location}, EUR {self.price.monthly:.2f} a month{once}, VAT included"
+        return f"{self.kind} in {self.location}, {self.monthly}{once}, VAT included"
+
+    @property
+    def monthly(self) -> str:
+        return f"EUR {self.price.monthly:.2f} a month"
 
 
 class Boxes:
@@ -129,7 +134,16 @@ class Boxes:
         """
         for each in self.find():
             if each.registry_id == registry_id:
-                return self.ready(each, remove=True)
+                return self._ordered_and_ready(each, offer)
+        with leaves(f"A Storage Box may be ordered, which costs {offer.monthly}; {GO_ON}"):
+            made = self._ordered(registry_id, password, offer)
+        return self._ordered_and_ready(_box(made), offer)
+
+    def _ordered_and_ready(self, box: Box, offer: Offer) -> Box:
+        with leaves(f"The Storage Box is ordered and costs {offer.monthly}; {GO_ON}"):
+            return self.ready(box, remove=True)
+
+    def _ordered(self, registry_id: str, password: str, offer: Offer) -> BoundStorageBox:
         try:
             with self._api.call("make the Storage Box"):
                 made = self._api.client.storage_boxes.create(
@@ -147,12 +161,14 @@ class Boxes:
                     labels={**LABELS, "registry-id": registry_id},
                 ).storage_box
             log.info("%s: ordered (%s)", NAME, offer)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{error} Nothing was made.") from error
         except (TakenError, TransientError) as error:  # also when the answer to a try was lost
             found = [each for each in self.find() if each.registry_id == registry_id]
             if not found:
                 raise error from None
             made = found[0].bound
-        return self.ready(_box(made), remove=True)
+        return made
 
     def ready(self, box: Box, *, remove: bool = False) -> Box:
         """*box* when it is made and lets WebDAV in from outside; with *remove* it goes if that failed.
