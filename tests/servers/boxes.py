@@ -137,8 +137,8 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def with_files(folder: Path, **more: Any) -> Iterator[Files]:
-    """Run a simulated project whose boxes hold files."""
+def with_files(folder: Path, api_port: int = 0, **more: Any) -> Iterator[Files]:
+    """Run a simulated project whose boxes hold files; its API is at *api_port* of loopback."""
     port = free_port()
     simulator = Simulator(boxes_at=f"127.0.0.1:{port}", **more)
     signed, key = certificate(folder / "tls")
@@ -150,7 +150,7 @@ def with_files(folder: Path, **more: Any) -> Iterator[Files]:
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
     try:
-        with simulator.running():
+        with simulator.running(api_port):
             yield files
     finally:
         server.stop()

@@ -34,7 +34,7 @@ def test_a_box_has_neither_user_nor_host_while_it_initializes() -> None:
         box.reload()
 
     assert (action.command, action.status) == ("create", "success")
-    assert box.server == f"{box.username}.your-storagebox.de"
+    assert box.server == f"{box.username}.storagebox.invalid"
     settings = box.access_settings
     assert settings
     assert settings.reachable_externally is settings.webdav_enabled is False
@@ -86,7 +86,7 @@ def test_a_new_subaccount_shows_its_ids_alone(client: hcloud.Client) -> None:
     account.reload()
 
     assert account.username == f"{box.username}-sub1"
-    assert account.server == f"{account.username}.your-storagebox.de"
+    assert account.server == f"{account.username}.storagebox.invalid"
     account.reset_password(f"{BOX_PASSWORD}9").wait_until_finished()
     account.change_home_directory("others").wait_until_finished()
     account.update_access_settings(StorageBoxSubaccountAccessSettings(readonly=True)).wait_until_finished()

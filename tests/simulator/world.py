@@ -118,8 +118,8 @@ class World:
         return next(self._ids)
 
     def box_host(self, user: str) -> str:
-        """Where the files of a box or subaccount are to be had."""
-        return self.boxes_at or f"{user}.your-storagebox.de"
+        """Where the files of a box or subaccount are to be had; without any, a name that nobody has."""
+        return self.boxes_at or f"{user}.storagebox.invalid"
 
     # Actions
 
