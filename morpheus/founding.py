@@ -28,6 +28,7 @@ from morpheus.cloud.hetzner.boxes import Box, Boxes, Offer
 from morpheus.errors import (
     CloudError,
     InvalidInputError,
+    MorpheusError,
     NotReadyError,
     RefusedError,
     RegistryConflictError,
