@@ -5,13 +5,20 @@ from typing import Any
 
 import pytest
 
-from morpheus.cloud import Order
+from morpheus.cloud import Order, Server
 from morpheus.cloud.hetzner import HetznerCloud, servers
 from morpheus.errors import CloudError, InvalidInputError, MissingPartError
 from morpheus.settings import SshSettings
 from tests.hetzner.project import OURS, ensure, order, provider, public_key, simulated
 from tests.simulator import Limits, Simulator
 from tests.simulator.clients import client_of
+
+
+def sources(simulator: Simulator, port: str) -> list[str]:
+    """Who may reach *port* through the only firewall."""
+    (firewall,) = simulator.firewalls.values()
+    return [each for rule in firewall.rules if rule.get("port") == port for each in rule["source_ips"]]
+
 
 # Before anything is asked
 
@@ -232,3 +239,18 @@ def test_only_ssh_is_open_until_nodes_are_admitted(cloud: HetznerCloud, simulato
     before = simulator.requests["POST /firewalls/{id}/actions/set_rules"]
     cloud.admit(OURS, "oak", made)
     assert simulator.requests["POST /firewalls/{id}/actions/set_rules"] == before
+
+
+@pytest.mark.parametrize(
+    "written", ["::/0", "0.0.0.0/0", "::1/64", "192.0.2.1/32", "fe80::1%eth0", "", "oak"]
+)
+def test_an_address_that_is_not_one_machines_opens_nothing(
+    cloud: HetznerCloud, simulator: Simulator, caplog: pytest.LogCaptureFixture, written: str
+) -> None:
+    """Other programs may write the registry that addresses come from."""
+    (made,) = ensure(cloud, 1)
+
+    cloud.admit(OURS, "oak", [made, Server("oak-node-2", written, {})])
+
+    assert sources(simulator, "6222") == [f"{made.ip}/128"]
+    assert f"{written!a} is not the address of one machine" in caplog.text

@@ -1,8 +1,9 @@
 """What stands around a forest's servers: its firewall, and the groups that keep its nodes apart."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from ipaddress import ip_network
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from hcloud.firewalls import BoundFirewall
 from hcloud.firewalls.domain import Firewall, FirewallResource, FirewallRule
@@ -16,6 +17,8 @@ from morpheus.errors import CloudBusyError, CloudError, NotReadyError
 from morpheus.forest import Node
 from morpheus.settings import FirewallSettings
 from morpheus.wait import wait_until
+
+log = logging.getLogger("morpheus.cloud")
 
 CIDRS = 100  # in one rule
 RULES_TRIES = 3
@@ -44,9 +47,20 @@ def rules(settings: FirewallSettings, addresses: Sequence[str]) -> list[Firewall
         if getattr(settings, kind)
     ]
     pings = FirewallRule("in", "icmp", ["0.0.0.0/0", "::/0"], description="pings")
-    nodes = sorted(str(ip_network(address)) for address in addresses)
+    nodes = sorted({*_alone(addresses)})
     routes = [_rule("routes", "tcp", CLUSTER_PORT, nodes[k : k + CIDRS]) for k in range(0, len(nodes), CIDRS)]
     return [*opened, pings, *routes]
+
+
+def _alone(addresses: Sequence[str]) -> Iterator[str]:
+    """Each of *addresses*, which anybody may have written into the registry, as a network of it alone."""
+    for each in addresses:
+        with contextlib.suppress(ValueError):
+            address = ip_address(each)
+            if not (isinstance(address, IPv6Address) and address.scope_id):
+                yield str(ip_network(address))
+                continue
+        log.warning("%a is not the address of one machine: no node is let in from there", each)
 
 
 def _rule(what: str, protocol: str, port: int, sources: list[str]) -> FirewallRule:
