@@ -1,5 +1,6 @@
 """What servers are ordered with: a place that has room, keys, addresses, a group, rules."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from morpheus.cloud import Order, Server
 from morpheus.cloud.hetzner import HetznerCloud, servers
 from morpheus.errors import CloudError, InvalidInputError, MissingPartError
-from morpheus.settings import SshSettings
+from morpheus.settings import FirewallSettings, SshSettings
 from tests.hetzner.project import OURS, ensure, order, provider, public_key, simulated
 from tests.simulator import Limits, Simulator
 from tests.simulator.clients import client_of
@@ -254,3 +255,13 @@ def test_an_address_that_is_not_one_machines_opens_nothing(
 
     assert sources(simulator, "6222") == [f"{made.ip}/128"]
     assert f"{written!a} is not the address of one machine" in caplog.text
+
+
+def test_any_number_of_networks_may_be_let_in(simulator: Simulator, tmp_path: Path) -> None:
+    offices = [f"10.0.{k}.0/24" for k in range(201)]
+    firewall = FirewallSettings(ssh=tuple(map(ip_network, offices)))
+    cloud = HetznerCloud(provider(simulator, tmp_path)._settings, firewall)
+
+    cloud.ensure_server(order(1))
+
+    assert sources(simulator, "22") == offices

@@ -42,14 +42,12 @@ def labels(registry_id: str, forest: str) -> dict[str, str]:
 def rules(settings: FirewallSettings, addresses: Sequence[str]) -> list[FirewallRule]:
     """What is let in: what the settings open, pings, and the nodes at *addresses* to each other."""
     opened = [
-        _rule(kind, "tcp", port, [str(each) for each in getattr(settings, kind)])
+        rule
         for kind, port in PORTS.items()
-        if getattr(settings, kind)
+        for rule in _rules(kind, port, [str(each) for each in getattr(settings, kind)])
     ]
     pings = FirewallRule("in", "icmp", ["0.0.0.0/0", "::/0"], description="pings")
-    nodes = sorted({*_alone(addresses)})
-    routes = [_rule("routes", "tcp", CLUSTER_PORT, nodes[k : k + CIDRS]) for k in range(0, len(nodes), CIDRS)]
-    return [*opened, pings, *routes]
+    return [*opened, pings, *_rules("routes", CLUSTER_PORT, sorted({*_alone(addresses)}))]
 
 
 def _alone(addresses: Sequence[str]) -> Iterator[str]:
@@ -63,8 +61,10 @@ def _alone(addresses: Sequence[str]) -> Iterator[str]:
         log.warning("%a is not the address of one machine: no node is let in from there", each)
 
 
-def _rule(what: str, protocol: str, port: int, sources: list[str]) -> FirewallRule:
-    return FirewallRule("in", protocol, sources, port=str(port), description=what)
+def _rules(what: str, port: int, sources: list[str]) -> Iterator[FirewallRule]:
+    """As many rules as *sources* need, none for none."""
+    for k in range(0, len(sources), CIDRS):
+        yield FirewallRule("in", "tcp", sources[k : k + CIDRS], port=str(port), description=what)
 
 
 class Surroundings:
