@@ -265,3 +265,33 @@ def test_any_number_of_networks_may_be_let_in(simulator: Simulator, tmp_path: Pa
     cloud.ensure_server(order(1))
 
     assert sources(simulator, "22") == offices
+
+
+def test_no_server_is_born_behind_what_settings_opened_earlier(simulator: Simulator, tmp_path: Path) -> None:
+    """An earlier run may have left its firewall; nodes that are there keep their routes."""
+    settings, anybody = provider(simulator, tmp_path)._settings, (ip_network("0.0.0.0/0"),)
+    earlier = HetznerCloud(settings, FirewallSettings(nats=anybody, monitoring=anybody))
+    made = ensure(earlier, 2)
+    earlier.admit(OURS, "oak", made)
+    (firewall,) = simulator.firewalls.values()
+    firewall.rules.append({**firewall.rules[-1], "source_ips": ["192.0.2.0/24"]})
+    simulator.faults.unavailable()  # what is made stands behind the rules as they are now
+
+    now = HetznerCloud(settings, FirewallSettings(ssh=(ip_network("192.0.2.0/24"),)))
+    with pytest.raises(CloudError, match="no place"):
+        now.ensure_server(order(3))
+
+    assert {rule.get("port") for rule in firewall.rules} == {"22", None, "6222"}
+    assert sources(simulator, "22") == ["192.0.2.0/24"]
+    assert sources(simulator, "6222") == sorted(f"{each.ip}/128" for each in made)
+
+
+def test_rules_that_are_right_are_not_set_when_servers_are_added(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    earlier = provider(simulator, tmp_path)
+    earlier.admit(OURS, "oak", ensure(earlier, 2))
+
+    provider(simulator, tmp_path).ensure_server(order(3))
+
+    assert simulator.requests["POST /firewalls/{id}/actions/set_rules"] == 1

@@ -98,9 +98,20 @@ class Surroundings:
             return known[0]
         raise CloudError(f"Another firewall has the name {self._name}: rename it in the Cloud Console.")
 
+    def ready_firewall(self, settings: FirewallSettings) -> BoundFirewall:
+        """As :meth:`ensure_firewall`, fit for new servers: one from earlier opens what the settings open now.
+
+        Nodes that reach each other through it go on to do so.
+        """
+        firewall = self.ensure_firewall(settings)
+        self._set(firewall, rules(settings, _nodes(firewall.rules or [])))
+        return firewall
+
     def admit(self, settings: FirewallSettings, addresses: Sequence[str]) -> None:
         """Let the nodes at *addresses* reach each other, and none that was let in before."""
-        firewall, wanted = self.ensure_firewall(settings), rules(settings, addresses)
+        self._set(self.ensure_firewall(settings), rules(settings, addresses))
+
+    def _set(self, firewall: BoundFirewall, wanted: list[FirewallRule]) -> None:
         if _texts(firewall.rules or []) == _texts(wanted):
             return
         for tries_left in range(RULES_TRIES, 0, -1):  # later the rules look right, also where they failed
@@ -184,6 +195,13 @@ def _texts(several: Sequence[FirewallRule]) -> list[tuple[object, ...]]:
         (each.direction, each.protocol, each.port or "", tuple(sorted(each.source_ips or ())))
         for each in several
     )
+
+
+def _nodes(several: Sequence[FirewallRule]) -> list[str]:
+    """The addresses whose machines may reach nodes of a cluster; wider sources are none."""
+    routes = [each for each in several if (each.protocol, each.port) == ("tcp", str(CLUSTER_PORT))]
+    sources = [ip_network(source, strict=False) for each in routes for source in each.source_ips or ()]
+    return [str(each.network_address) for each in sources if each.prefixlen == each.max_prefixlen]
 
 
 def applied(server: Server, firewall: Firewall) -> bool:

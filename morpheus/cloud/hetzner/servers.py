@@ -193,7 +193,7 @@ class Servers:
                 self._grounds[place] = Ground(
                     candidates=self._catalogue.candidates(),
                     key=ensure_key(self._api, self._settings.ssh),
-                    firewall=around.ensure_firewall(self._firewall),
+                    firewall=around.ready_firewall(self._firewall),
                     groups={str(each.name): each for each in around.groups()},
                     around=around,
                 )
