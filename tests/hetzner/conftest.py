@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from morpheus.cloud.hetzner import HetznerCloud, boxes, servers
+from morpheus.cloud.hetzner import HetznerCloud, boxes, network, servers
 from tests.hetzner import device as one
 from tests.hetzner.devices import Device, NewDevice, secrets_of
 from tests.hetzner.project import provider, simulated
@@ -16,7 +16,7 @@ from tests.simulator import Latency, Simulator
 
 @pytest.fixture(autouse=True)
 def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for each in (boxes, servers):
+    for each in (boxes, network, servers):
         monkeypatch.setattr(each, "LOOK_EVERY", 0.05)
 
 

@@ -16,6 +16,10 @@ from tests.hetzner.project import OURS, THEIRS, ensure, order, provider, repeat,
 from tests.simulator import Latency, Simulator
 from tests.simulator.clients import client_of
 
+PUT_ON, TAKEN_OFF = (
+    f"POST /firewalls/{{id}}/actions/{each}" for each in ("apply_to_resources", "remove_from_resources")
+)
+
 # Lost answers and taken names
 
 
@@ -118,6 +122,48 @@ def test_an_adopted_server_whose_firewall_failed_gets_it(cloud: HetznerCloud, si
     repeat(cloud, order(1))
 
     assert [*simulator.servers["oak-node-1"].firewalls.values()] == ["applied"]
+
+
+def test_a_firewall_that_is_still_coming_is_waited_for_and_never_taken_off(tmp_path: Path) -> None:
+    """The answer was lost while the API was at it; the server runs already."""
+    with simulated(latency=Latency(create=0, start=0, firewall=1, delete=0)) as simulator:
+        cloud = provider(simulator, tmp_path)
+        simulator.faults.lose_reply("POST /servers")
+
+        repeat(cloud, order(1))
+
+        assert [*simulator.servers["oak-node-1"].firewalls.values()] == ["applied"]
+        assert simulator.requests[TAKEN_OFF] == simulator.requests[PUT_ON] == 0
+
+
+def test_a_firewall_that_somebody_applies_meanwhile_is_not_taken_off(
+    cloud: HetznerCloud, simulator: Simulator
+) -> None:
+    cloud.ensure_server(order(1))
+    (firewall,) = client_of(simulator).firewalls.get_all()
+    (seen,) = client_of(simulator).servers.get_all()
+    assert seen.public_net
+    seen.public_net.firewalls = []  # as it was a moment ago
+
+    around = cloud._surroundings(OURS, "oak")
+    around.protect(around.firewalls()[0], seen)
+
+    assert [*simulator.servers["oak-node-1"].firewalls] == [firewall.id]
+    assert (simulator.requests[PUT_ON], simulator.requests[TAKEN_OFF]) == (1, 0)
+
+
+def test_a_firewall_that_nothing_is_known_of_stays_as_it_is(
+    cloud: HetznerCloud, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "RULES_TIMEOUT", 0.3)
+    cloud.ensure_server(order(1))
+    server = simulator.servers["oak-node-1"]
+    server.firewalls = dict.fromkeys(server.firewalls, "pending")
+
+    with pytest.raises(NotReadyError, match="the firewall of oak-node-1; last seen: pending"):
+        cloud.ensure_server(order(1))
+
+    assert simulator.requests[TAKEN_OFF] == 0
 
 
 def test_rules_that_a_server_did_not_take_are_set_again(cloud: HetznerCloud, simulator: Simulator) -> None:

@@ -5,9 +5,11 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 
+from hcloud.actions.domain import Action
 from hcloud.firewalls import BoundFirewall
 from hcloud.firewalls.domain import Firewall, FirewallResource, FirewallRule
 from hcloud.placement_groups import BoundPlacementGroup
+from hcloud.servers import BoundServer
 from hcloud.servers.domain import PublicNetworkFirewall, Server
 
 from morpheus.cloud import MANAGED_BY
@@ -125,19 +127,59 @@ class Surroundings:
             else:
                 return
 
-    def protect(self, firewall: BoundFirewall, server: Server) -> None:
-        """Apply *firewall* to *server*, which runs without it, though the API may believe otherwise."""
-        resources = [FirewallResource(FirewallResource.TYPE_SERVER, server)]
-        try:
-            with self._api.call(f"apply the firewall to {server.name}"):
-                begun = firewall.apply_to_resources(resources)
-        except AppliedError:
-            with self._api.call(f"apply the firewall to {server.name} anew"):
-                begun = firewall.remove_from_resources(resources)
-            self._actions.wait(begun, f"the firewall of {server.name} to go", timeout=RULES_TIMEOUT)
-            with self._api.call(f"apply the firewall to {server.name}"):
-                begun = firewall.apply_to_resources(resources)
+    def protect(self, firewall: BoundFirewall, server: BoundServer) -> None:
+        """Return when *server* is behind *firewall*.
+
+        Raises:
+            NotReadyError: an application that was begun before neither ends nor fails.
+        """
+        if not _listed(server, firewall):
+            with contextlib.suppress(AppliedError):
+                self._apply(firewall, server)
+                return
+        if self._comes(firewall, server):
+            return
+        # The API takes no second application beside one that failed. That one protects nothing, so nothing
+        # that works is taken off here, and what is begun next ends the time without a firewall.
+        with self._api.call(f"apply the firewall to {server.name} anew"):
+            begun = firewall.remove_from_resources(_resources(server))
+        self._actions.wait(begun, f"the firewall of {server.name} to go", timeout=RULES_TIMEOUT)
+        self._apply(firewall, server)
+
+    def _apply(self, firewall: BoundFirewall, server: BoundServer) -> None:
+        with self._api.call(f"apply the firewall to {server.name}"):
+            begun = firewall.apply_to_resources(_resources(server))
         self._actions.wait(begun, f"the firewall of {server.name}", timeout=RULES_TIMEOUT)
+
+    def _comes(self, firewall: BoundFirewall, server: BoundServer) -> bool:
+        """Whether an application that was begun before, by whomever, came to a good end; waits for that."""
+        what = f"the firewall of {server.name}"
+
+        def look() -> bool | None:
+            with self._api.call(f"look at what was begun with {what}"):
+                begun = server.get_actions_list(sort=["id:desc"], per_page=50).actions
+            mine = [each for each in begun if _applies(each, firewall)]
+            if running := [each for each in mine if each.status == each.STATUS_RUNNING]:
+                with contextlib.suppress(ActionFailedError):
+                    self._actions.wait(running, what, timeout=RULES_TIMEOUT)
+            try:
+                with self._api.call(f"look at {what}"):
+                    seen = self._api.client.servers.get_by_id(server.id or 0)
+            except MissingError:
+                raise CloudBusyError(f"{server.name} was removed meanwhile.") from None
+            if applied(seen, firewall):
+                return True
+            return False if mine and mine[0].status == Action.STATUS_ERROR else None
+
+        ended = wait_until(
+            what,
+            look,
+            lambda comes: comes is not None,
+            lambda _: "pending, and nothing that was begun with it failed",
+            timeout=RULES_TIMEOUT,
+            interval=LOOK_EVERY,
+        )
+        return bool(ended)
 
     def groups(self) -> list[BoundPlacementGroup]:
         with self._api.call(f"find the placement groups of {self._forest}"):
@@ -206,6 +248,20 @@ def _nodes(several: Sequence[FirewallRule]) -> list[str]:
 
 def applied(server: Server, firewall: Firewall) -> bool:
     """Whether *server* is behind *firewall*; one whose application failed stays pending."""
+    return PublicNetworkFirewall.STATUS_APPLIED in _listed(server, firewall)
+
+
+def _listed(server: Server, firewall: Firewall) -> list[str]:
+    """The states in which *server* shows *firewall*: none or one."""
     there = (server.public_net.firewalls or []) if server.public_net else []
-    done = PublicNetworkFirewall.STATUS_APPLIED
-    return any((each.firewall.id, each.status) == (firewall.id, done) for each in there)
+    return [each.status for each in there if each.firewall.id == firewall.id]
+
+
+def _applies(action: Action, firewall: Firewall) -> bool:
+    """Whether *action*, of a server, applies *firewall*; the API may name the server alone."""
+    named = {each["id"] for each in action.resources or () if each["type"] == "firewall"}
+    return action.command == "apply_firewall" and named <= {firewall.id}
+
+
+def _resources(server: Server) -> list[FirewallResource]:
+    return [FirewallResource(FirewallResource.TYPE_SERVER, server)]
