@@ -240,6 +240,28 @@ def test_a_locked_server_is_deleted_when_its_action_has_ended(tmp_path: Path) ->
         assert simulator.billable() == []
 
 
+def test_a_server_is_gone_when_that_is_said(tmp_path: Path) -> None:
+    with simulated(latency=Latency(create=0, start=0, firewall=0, delete=0.7)) as simulator:
+        cloud = provider(simulator, tmp_path)
+        cloud.ensure_server(order(1))
+
+        cloud.delete_server(OURS, "oak-node-1")
+
+        assert simulator.servers == {}
+
+
+def test_a_server_is_gone_when_that_is_said_although_its_action_is_not_found(tmp_path: Path) -> None:
+    with simulated(latency=Latency(create=0, start=0, firewall=0, delete=0.7)) as simulator:
+        cloud = provider(simulator, tmp_path)
+        cloud.ensure_server(order(1))
+        simulator.faults.status("GET /actions", 404, code="not_found")
+
+        cloud.delete_server(OURS, "oak-node-1")
+
+        assert simulator.servers == {}
+        assert simulator.requests["DELETE /servers/{id}"] > 1
+
+
 def test_a_protected_server_is_reported_and_not_forced(cloud: HetznerCloud, simulator: Simulator) -> None:
     cloud.ensure_server(order(1))
     server = client_of(simulator).servers.get_by_name("oak-node-1")

@@ -1,6 +1,5 @@
 """Servers of a project: found, made, adopted, removed."""
 
-import contextlib
 import ipaddress
 import logging
 import socket
@@ -300,8 +299,10 @@ class Servers:
                 return ""
             except CloudBusyError as error:
                 return str(error)
-            with contextlib.suppress(MissingError):
+            try:
                 self._actions.wait([action], f"the end of {server.name}", timeout=DELETE_TIMEOUT)
+            except MissingError as error:  # that no action is known says nothing of the server: asked again
+                return str(error)
             return ""
 
         what = f"{server.name} to be deleted"
