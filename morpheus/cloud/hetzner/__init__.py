@@ -90,10 +90,10 @@ class HetznerCloud:
 
     def delete_server(self, registry_id: str, name: str) -> None:
         forest = forest_of(name)
-        server = self._servers.removable(registry_id, name)
+        doomed = self._servers.removable(registry_id, name)
         if self._zones.wanted:  # before the machine, so that its name never leads to who gets its address
             self._zones.withdraw(registry_id, forest, name)
-        if server:
+        for server in doomed:
             self._servers.remove(server)
 
     def check(self, *, creates: bool) -> None:

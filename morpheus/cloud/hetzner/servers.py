@@ -80,30 +80,30 @@ class Servers:
 
     def ensure(self, order: Order) -> Server:
         _check(order)
-        if known := self._listing().get(order.name):
-            return self._adopted(known, order)
+        if known := self._called(order.registry_id, order.name):
+            return self._adopted(known[-1], order)
         return self._created(order)
 
-    def removable(self, registry_id: str, name: str) -> BoundServer | None:
-        """The server *name* of ours, when it may be deleted; None when there is none of that name.
+    def removable(self, registry_id: str, name: str) -> Sequence[BoundServer]:
+        """The servers of ours that are the node *name*, when they may be deleted: as a rule one or none.
 
         Raises:
-            RefusedError: it is not ours.
-            CloudError: it is protected.
+            RefusedError: the only one of that name is not ours.
+            CloudError: one is protected.
         """
-        server = self._listing().get(name)
-        if server is None:
-            return None
-        if not _is_ours(server, registry_id):
+        found = self._called(registry_id, name)
+        if not all(_is_ours(server, registry_id) for server in found):
             raise RefusedError(
                 f"The server {name} in this project is not of this registry; it was not touched."
             )
-        if _is_protected(server):
-            raise CloudError(
-                f"The server {name} is protected against deletion: lift that in the Cloud Console, then run "
-                "this again."
-            )
-        return server
+        doomed = [server for server in found if _node(server) == name]
+        for server in doomed:
+            if _is_protected(server):
+                raise CloudError(
+                    f"The server {_titled(server)} is protected against deletion: lift that in the Cloud "
+                    "Console, then run this again."
+                )
+        return doomed
 
     def check(self) -> None:
         """Raise what would keep every new server from being made, as far as that can be asked."""
@@ -123,14 +123,20 @@ class Servers:
 
     # Looking
 
-    def _every_server(self) -> dict[str, BoundServer]:
+    def _every_server(self) -> list[BoundServer]:
         with self._api.call("list the servers of the project"):
-            return {str(each.name): each for each in self._api.client.servers.get_all()}
+            return self._api.client.servers.get_all()
+
+    def _called(self, registry_id: str, name: str) -> list[BoundServer]:
+        """Our servers that are the node *name*, one that still has the name last; else whichever has it."""
+        every = self._listing()
+        ours = [each for each in every if _is_ours(each, registry_id) and _node(each) == name]
+        return sorted(ours, key=_order) or [each for each in every if each.name == name]
 
     def _ours(self, registry_id: str, forest: str | None) -> list[BoundServer]:
         with self._api.call(f"list the servers of {forest or 'all forests'}"):
             found = self._api.client.servers.get_all(label_selector=selector(registry_id, forest))
-        return sorted(found, key=lambda each: str(each.name))
+        return sorted(found, key=_order)
 
     def _described(self, found: BoundServer) -> str:
         server = self._server(found)
@@ -139,7 +145,7 @@ class Servers:
         words = [kind, *filter(None, (server.ip, server.metadata.get("ipv4"))), server.status, str(price)]
         kept = "; PROTECTED: it stays until that is lifted" if _is_protected(found) else ""
         volumes = f"; its {len(found.volumes)} volume(s) stay, and cost" if found.volumes else ""
-        return f"server {server.name} ({', '.join(words)}){kept}{volumes}"
+        return f"server {_titled(found)} ({', '.join(words)}){kept}{volumes}"
 
     def _server(self, found: BoundServer) -> Server:
         assert found.location  # only partial objects lack these
@@ -155,7 +161,7 @@ class Servers:
             **price.metadata,
         }
         labels, status = dict(found.labels or {}), str(found.status)
-        return Server(str(found.name), _address(found), labels, metadata, status)
+        return Server(_node(found), _address(found), labels, metadata, status)
 
     # Making
 
@@ -169,8 +175,8 @@ class Servers:
                 log.info("%s: not %s (%s)", order.name, candidate, error)
                 refusals.append(str(error))
             except TakenError:  # the answer to an earlier try was lost, or somebody else has the name
-                if known := self._listing().get(order.name):
-                    return self._adopted(known, order)
+                if known := self._called(order.registry_id, order.name):
+                    return self._adopted(known[-1], order)
                 raise CloudBusyError(
                     f"The name {order.name} is taken, but no server that has it is listed."
                 ) from None
@@ -251,6 +257,13 @@ class Servers:
                 f"The name {order.name} is taken by a server in this project that is not of this registry: "
                 "choose another name for the forest."
             )
+        if _node(server) != order.name:
+            raise RefusedError(
+                f"The name {order.name} is taken by the server of {_node(server)}, which somebody renamed: "
+                "give it its name back in the Cloud Console."
+            )
+        if server.name != order.name:
+            log.warning("%s goes on as the node that it was made as", _titled(server))
         if server.status != BoundServer.STATUS_RUNNING:
             server = self._awake(server)
         around = Surroundings(self._api, self._actions, order.registry_id, order.forest)
@@ -262,13 +275,17 @@ class Servers:
     def _awake(self, server: BoundServer) -> BoundServer:
         """*server* when it runs; what was begun with it is waited for."""
 
+        def now() -> BoundServer:
+            for each in self._listing():
+                if each.id == server.id:
+                    return each
+            raise CloudBusyError(f"{server.name} was removed meanwhile.")
+
         def look() -> BoundServer:
-            seen = self._listing().get(str(server.name))
-            if seen is None:
-                raise CloudBusyError(f"{server.name} was removed meanwhile.")
+            seen = now()
             if seen.status == BoundServer.STATUS_OFF and not seen.locked:
                 self._powered_on(seen)
-                return self._listing().get(str(server.name)) or seen
+                return now()
             return seen
 
         return wait_until(
@@ -311,6 +328,21 @@ class Servers:
 
 def _is_ours(server: BoundServer, registry_id: str) -> bool:
     return (server.labels or {}).get("registry-id") == registry_id
+
+
+def _node(server: BoundServer) -> str:
+    """The node that a server of ours is: as it was made, though a person may have renamed it since."""
+    return (server.labels or {}).get("node-id") or str(server.name)
+
+
+def _titled(server: BoundServer) -> str:
+    """The node, and how to find it in the Cloud Console where that has another name for it."""
+    node = _node(server)
+    return node if server.name == node else f'{node} ("{server.name}" in the Cloud Console)'
+
+
+def _order(server: BoundServer) -> tuple[str, bool, int]:
+    return (_node(server), server.name == _node(server), server.id or 0)
 
 
 def _is_protected(server: BoundServer) -> bool:
