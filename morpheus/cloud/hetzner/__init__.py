@@ -94,7 +94,7 @@ class HetznerCloud:
         if self._zones.wanted:  # before the machine, so that its name never leads to who gets its address
             self._zones.withdraw(registry_id, forest, name)
         for server in doomed:
-            self._servers.remove(server)
+            self._servers.remove(server, registry_id)
 
     def check(self, *, creates: bool) -> None:
         if creates:

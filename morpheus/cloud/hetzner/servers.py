@@ -11,12 +11,14 @@ from hcloud.firewalls import BoundFirewall
 from hcloud.helpers.labels import LabelValidator
 from hcloud.locations import Location
 from hcloud.placement_groups import BoundPlacementGroup
+from hcloud.primary_ips import BoundPrimaryIP
 from hcloud.servers import BoundServer
 from hcloud.servers.domain import CreateServerResponse, ServerCreatePublicNetwork
 from hcloud.ssh_keys import BoundSSHKey
 
 from morpheus.cloud import Order, Server
 from morpheus.cloud.hetzner.actions import ActionFailedError, Actions
+from morpheus.cloud.hetzner.addresses import Addresses, is_ours
 from morpheus.cloud.hetzner.api import (
     SOLD_OUT,
     Api,
@@ -66,6 +68,7 @@ class Servers:
     ) -> None:
         self._api, self._actions, self._catalogue = api, actions, catalogue
         self._settings, self._firewall = settings, firewall
+        self._addresses = Addresses(api)
         self._listing = Shared(self._every_server)
         self._grounds: dict[tuple[str, str], Ground] = {}
         self._lock = threading.Lock()
@@ -76,7 +79,10 @@ class Servers:
 
     def described(self, registry_id: str, forest: str) -> Sequence[str]:
         """Our servers of *forest* in words, and what keeps them or outlives them."""
-        return [self._described(each) for each in self._ours(registry_id, forest)]
+        found = self._ours(registry_id, forest)
+        addresses = self._addresses.staying(found)
+        staying = {k: each for k, each in addresses.items() if not is_ours(each, registry_id)}
+        return [self._described(each, staying.get(each.id)) for each in found]
 
     def ensure(self, order: Order) -> Server:
         _check(order)
@@ -138,14 +144,15 @@ class Servers:
             found = self._api.client.servers.get_all(label_selector=selector(registry_id, forest))
         return sorted(found, key=_order)
 
-    def _described(self, found: BoundServer) -> str:
+    def _described(self, found: BoundServer, address: BoundPrimaryIP | None) -> str:
         server = self._server(found)
         kind = f"{server.metadata['server_type']} in {server.metadata['location']}"
         price = Price.of(server.metadata)
         words = [kind, *filter(None, (server.ip, server.metadata.get("ipv4"))), server.status, str(price)]
         kept = "; PROTECTED: it stays until that is lifted" if _is_protected(found) else ""
         volumes = f"; its {len(found.volumes)} volume(s) stay, and cost" if found.volumes else ""
-        return f"server {_titled(found)} ({', '.join(words)}){kept}{volumes}"
+        stays = f"; its primary IP {address.ip} stays, and costs" if address else ""
+        return f"server {_titled(found)} ({', '.join(words)}){kept}{volumes}{stays}"
 
     def _server(self, found: BoundServer) -> Server:
         assert found.location  # only partial objects lack these
@@ -241,7 +248,7 @@ class Servers:
             self._actions.wait(begun, f"{server.name} to run", timeout=timeout)
         except ActionFailedError as error:
             if "create_server" in error.failed:
-                self.remove(server)
+                self._remove(server)
                 sold_out = SOLD_OUT & {*error.failed.values()}
                 raise (SoldOutError if sold_out else CloudBusyError)(str(error)) from None
             log.warning("%s: trying once more: %s", server.name, error)
@@ -305,7 +312,14 @@ class Servers:
 
     # Removing
 
-    def remove(self, server: BoundServer) -> None:
+    def remove(self, server: BoundServer, registry_id: str) -> None:
+        """Delete *server* of ours; what becomes of an address that does not go with it is said."""
+        address = self._addresses.staying([server]).get(server.id)
+        self._remove(server)
+        if address:
+            self._addresses.part(address, registry_id, str(server.name))
+
+    def _remove(self, server: BoundServer) -> None:
         """Delete *server* and wait until that is done; while it is locked, its last action ends first."""
 
         def tried() -> str:
