@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,31 @@ def test_a_name_whose_server_is_gone_already_goes_as_well(
     assert names(simulator) == {}
 
 
+@pytest.mark.parametrize("domain", [None, "elsewhere.org"])
+def test_a_name_goes_also_from_a_device_that_gives_none_there(
+    make: Make, simulator: Simulator, client: hcloud.Client, zone: BoundZone, domain: str | None
+) -> None:
+    client.zones.create(name="elsewhere.org", mode="primary")
+    cloud = make()
+    cloud.admit(OURS, "oak", ensure(cloud, 2))
+
+    make(domain).delete_server(OURS, "oak-node-2")
+
+    assert list(names(simulator)) == ["oak-node-1/AAAA"]
+
+
+def test_nodes_that_go_together_share_looks(make: Make, simulator: Simulator, zone: BoundZone) -> None:
+    cloud = make(None)
+    made = ensure(cloud, 8)
+    simulator.faults.slow("GET /zones", 0.3)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda each: cloud.delete_server(OURS, each.name), made))
+
+    assert simulator.requests["GET /zones"] < 8
+    assert simulator.billable() == []
+
+
 def test_a_server_that_stays_keeps_its_name(
     make: Make, simulator: Simulator, client: hcloud.Client, zone: BoundZone
 ) -> None:
@@ -241,8 +267,10 @@ def test_the_last_sweep_finds_names_in_every_zone(
     cloud.admit(OURS, "elm", ensure(cloud, 1, forest="elm"))
     foreign(zone, "www")
     second = make(domain)
-    for name in list(simulator.servers):
-        second.delete_server(OURS, name)
+    second.delete_server(OURS, "oak-node-1")
+    server = client.servers.get_by_name("oak-node-2")
+    assert server
+    server.delete()
 
     second.clear(OURS, "oak")
 
@@ -322,17 +350,19 @@ def test_a_zone_that_goes_in_between_is_told(make: Make, zone: BoundZone) -> Non
         cloud.admit(OURS, "oak", made)
 
 
-def test_without_a_domain_nobody_asks_about_zones(make: Make, simulator: Simulator, zone: BoundZone) -> None:
-    cloud, before = make(None), simulator.requests.total()
+def test_without_a_domain_zones_are_looked_at_when_a_node_goes_alone(
+    make: Make, simulator: Simulator
+) -> None:
+    cloud = make(None)
     cloud.check(creates=False)
-    assert simulator.requests.total() == before
+    assert simulator.requests.total() == 0
 
     made = ensure(cloud, 1)
     assert cloud.admit(OURS, "oak", made) == made
-    cloud.delete_server(OURS, "oak-node-1")
+    assert not [what for what in simulator.requests if "/zones" in what]
 
-    assert not [what for what in simulator.requests if what.startswith("GET /zones")]
-    assert names(simulator) == {}
+    cloud.delete_server(OURS, "oak-node-1")
+    assert {what: n for what, n in simulator.requests.items() if "/zones" in what} == {"GET /zones": 1}
 
 
 def test_a_domain_may_be_written_in_many_ways() -> None:

@@ -91,8 +91,9 @@ class HetznerCloud:
     def delete_server(self, registry_id: str, name: str) -> None:
         forest = forest_of(name)
         doomed = self._servers.removable(registry_id, name)
-        if self._zones.wanted:  # before the machine, so that its name never leads to who gets its address
-            self._zones.withdraw(registry_id, forest, name)
+        # Before the machine, so that its name never leads to who gets its address; also where this device's
+        # settings name no domain, for another one's may have.
+        self._zones.withdraw(registry_id, forest, name)
         for server in doomed:
             self._servers.remove(server, registry_id)
 

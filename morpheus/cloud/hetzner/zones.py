@@ -31,8 +31,8 @@ Key = tuple[str, Kind]
 class Zones:
     """The zones of one project; its methods may be called by many threads at once.
 
-    Names are made in the zone of the configured domain alone. Those of a forest are looked for in all zones
-    when it goes: the domain may have been another one, or the settings of this device may name none.
+    Names are made in the zone of the configured domain alone. Those of nodes are looked for in all zones when
+    they go: the domain may have been another one, or the settings of this device may name none.
     """
 
     def __init__(self, api: Api, actions: Actions, settings: DnsSettings) -> None:
@@ -41,7 +41,7 @@ class Zones:
         self._ttl = settings.ttl
         self._lock = threading.Lock()
         self._zone: BoundZone | None = None
-        self._looks: dict[tuple[str, str], Shared[list[BoundZoneRRSet]]] = {}
+        self._looks: dict[tuple[str, str], Shared[list[tuple[BoundZone, BoundZoneRRSet]]]] = {}
 
     @property
     def wanted(self) -> bool:
@@ -80,11 +80,14 @@ class Zones:
         return {node.name: f"{node.name}.{self._domain}" for node in nodes}
 
     def withdraw(self, registry_id: str, forest: str, node: str) -> None:
-        """Return when no name of ours leads to *node* any more; threads that do so share their look."""
+        """Return when no name of ours leads to *node* any more; threads that do so share their look.
+
+        One request in a project without zones, else one more for each.
+        """
         with self._lock:
-            look = partial(self._of_domain, registry_id, forest)
+            look = partial(self._everywhere, registry_id, forest)
             shared = self._looks.setdefault((registry_id, forest), Shared(look))
-        self._remove([each for each in shared() if (each.labels or {}).get("node-id") == node])
+        self._remove([each for _, each in shared() if (each.labels or {}).get("node-id") == node])
 
     def sweep(self, registry_id: str, forest: str) -> None:
         """Remove every name of *forest* that is ours, in whichever zone."""
@@ -141,10 +144,6 @@ class Zones:
         with contextlib.suppress(MissingError):
             return self._ours(zone, registry_id, forest)
         return []
-
-    def _of_domain(self, registry_id: str, forest: str) -> list[BoundZoneRRSet]:
-        zone = self._found()
-        return self._left(zone, registry_id, forest) if zone else []
 
     def _addresses(self, zone: BoundZone, node: Server) -> dict[Key, str]:
         """The addresses of *node*, each by name in *zone* and type."""
