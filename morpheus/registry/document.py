@@ -273,7 +273,7 @@ def _parse_forest(name: str, raw: Raw | None, listed: Any) -> Forest:
 
 def _parse_node(raw: Any, where: str) -> Node:
     fields = _decode(raw, _NODE, where)
-    if not isinstance(raw.get("id"), str):
+    if not raw.get("id") or not isinstance(raw["id"], str):
         raise RegistryBrokenError(f"{where} has no id")
     return replace(_ABSENT_NODE, name=raw["id"], extra=raw, **fields)
 

@@ -207,6 +207,7 @@ WRONG = {
     '{"nodes": {"oak": {}, "elm": {"a": 1}}}': "nodes of elm is not a list",
     '{"nodes": {"oak": [1]}}': r"nodes.oak\[0\] is not an object",
     '{"nodes": {"oak": [{"ip": "::1"}]}}': r"nodes.oak\[0\] has no id",
+    '{"nodes": {"oak": [{"id": ""}]}}': r"nodes.oak\[0\] has no id",
     '{"nodes": {"oak": [{"id": "a", "ip": 1}]}}': r"nodes.oak\[0\].ip",
     '{"nodes": {"oak": [{"id": "a", "metadata": {"k": 1}}]}}': r"nodes.oak\[0\].metadata",
     '{"nodes": {"oak": [{"id": "a"}, {"id": "a"}]}}': "oak lists a node twice",
