@@ -179,7 +179,7 @@ class Servers:
             try:
                 return self._created_at(candidate, order, ground)
             except (SoldOutError, UnfitError) as error:
-                log.info("%s: not %s (%s)", order.name, candidate, error)
+                log.info("%s Trying the next place.", error)
                 refusals.append(str(error))
             except TakenError:  # the answer to an earlier try was lost, or somebody else has the name
                 if known := self._called(order.registry_id, order.name):
