@@ -202,6 +202,7 @@ def test_a_forest_that_somebody_else_holds_is_refused(land: Hilly) -> None:
     assert land.effects.matching("create *") + land.effects.matching("put *") == []
 
 
+@pytest.mark.long
 def test_two_plants_at_once_make_one_forest(land: Hilly) -> None:
     """One of them plants; the other is told that the forest is held, or finds it complete."""
     ends: list[object] = []
@@ -241,6 +242,7 @@ def test_what_cannot_pass_is_not_tried_again(land: Hilly, error: Exception) -> N
     nothing_is_left(land, "oak")
 
 
+@pytest.mark.long
 def test_a_port_that_was_taken_meanwhile_is_chosen_again(land: Hilly) -> None:
     with land.effects.failing("start oak-node-1 nats", PortTakenError("taken")):
         plant("oak", nodes=1)

@@ -56,6 +56,7 @@ def test_machines_go_first_and_the_record_last(flat: Flat) -> None:
     assert len(flat.effects.matching("delete *")) == 3
 
 
+@pytest.mark.long
 def test_no_program_routes_to_a_machine_on_its_way_out(flat: Flat) -> None:
     planted(flat)
 
@@ -96,6 +97,7 @@ def test_what_may_pass_is_tried_again(flat: Flat) -> None:
     assert flat.cloud.servers == {}
 
 
+@pytest.mark.long
 def test_what_is_recorded_under_a_foreign_name_is_left_alone_and_named(
     flat: Flat, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -112,6 +114,7 @@ def test_what_is_recorded_under_a_foreign_name_is_left_alone_and_named(
     assert "'elm-node-1', which is no node of it and was not touched" in caplog.text
 
 
+@pytest.mark.long
 def test_a_delete_that_only_says_so_keeps_the_record(flat: Flat) -> None:
     """The cloud is asked again before anything is forgotten."""
     planted(flat, nodes=1)

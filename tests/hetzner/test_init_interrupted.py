@@ -19,6 +19,8 @@ from tests.hetzner.devices import MAKE, NewDevice
 from tests.servers.boxes import Files
 from tests.simulator.clients import BOX_PASSWORD, client_of, ordered_box
 
+pytestmark = pytest.mark.long
+
 GO_ON = "run morpheus init again: it goes on with it."
 ORDERED = f"The Storage Box is ordered and costs EUR 3.79 a month; {GO_ON}"
 ENDINGS = {KeyboardInterrupt: (130, "Interrupted"), TerminatedError: (143, "Terminated")}

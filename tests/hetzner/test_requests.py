@@ -23,6 +23,7 @@ def test_a_busy_api_is_asked_again(cloud: HetznerCloud, simulator: Simulator, st
     assert simulator.billable() == ["server oak-node-1"]
 
 
+@pytest.mark.long
 def test_an_api_that_keeps_silent_is_said_at_each_try(
     simulator: Simulator,
     tmp_path: Path,

@@ -290,6 +290,7 @@ def test_a_firewall_that_stays_in_use_is_reported(
     assert not simulator.firewalls
 
 
+@pytest.mark.long
 def test_while_the_api_is_away_everybody_who_waits_says_so(simulator: Simulator, tmp_path: Path) -> None:
     cloud = provider(simulator, tmp_path, create_timeout=4)
     simulator.faults.action_stuck("start_server", 3600, times=None)

@@ -90,6 +90,7 @@ def recorded(path: Path) -> list[int]:
     return list(Registry(LocalStore(path)).read().forests["oak"].used_numbers)
 
 
+@pytest.mark.long
 def test_no_update_of_many_processes_is_lost(path: Path) -> None:
     with writing(path, WRITERS) as writers:
         assert writers.join() == [0] * WRITERS
@@ -100,6 +101,7 @@ def test_no_update_of_many_processes_is_lost(path: Path) -> None:
     assert Registry(LocalStore(path)).read().revision == WRITERS * UPDATES
 
 
+@pytest.mark.long
 def test_a_killed_writer_loses_nothing_that_was_acknowledged(path: Path) -> None:
     with writing(path, WRITERS) as writers:
         wait_until(

@@ -14,6 +14,8 @@ from morpheus.registry.s3 import REMEMBERED
 from tests.morpheus.writer import added
 from tests.servers.s3 import S3, Fault, proxied
 
+pytestmark = pytest.mark.long
+
 WRITERS, UPDATES = 10, 20
 
 
@@ -73,14 +75,12 @@ def test_an_update_takes_two_requests_and_four_with_a_backup(s3: S3, path: str) 
 # Many writers
 
 
-@pytest.mark.long
 def test_no_update_of_many_writers_is_lost(s3: S3, path: str) -> None:
     write_together(s3, path)
 
     assert sorted(numbers(s3, path)) == list(range(WRITERS * UPDATES))
 
 
-@pytest.mark.long
 def test_no_update_is_lost_or_made_twice_while_replies_are_cut(s3: S3, path: str) -> None:
     dice = random.Random(3)
     with proxied(s3, Fault(cut=lambda *_: dice.random() < 0.05)) as proxy:
