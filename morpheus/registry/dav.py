@@ -194,10 +194,13 @@ class Dav:
         answer = self._once("MOVE", f"{source}/", headers=headers, also={HTTPStatus.PRECONDITION_FAILED})
         return answer.status != HTTPStatus.PRECONDITION_FAILED
 
-    def delete(self, path: str, *, patiently: bool = False) -> None:
-        """Remove a file or a collection, if it is there."""
+    def delete(self, path: str, *, patiently: bool = False) -> bool:
+        """Remove a file or a collection; False where none is there.
+
+        A server that removes a collection piece by piece may leave some, when two ask for it at once.
+        """
         send = self._patiently if patiently else self._once
-        send("DELETE", path, also={HTTPStatus.NOT_FOUND})
+        return send("DELETE", path, also={HTTPStatus.NOT_FOUND}).status != HTTPStatus.NOT_FOUND
 
     def lock(self, path: str, seconds: int) -> str | None:
         """Lock a resource; its token, None where somebody else has it.

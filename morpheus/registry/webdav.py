@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import json
 import logging
+import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -18,7 +19,9 @@ from urllib.parse import urlsplit
 import tenacity
 
 from morpheus.errors import (
+    AbandonedError,
     InvalidInputError,
+    NotReadyError,
     RegistryBrokenError,
     StoreBusyError,
     TransientError,
@@ -28,6 +31,7 @@ from morpheus.registry import SECRETS, Backup, Snapshot
 from morpheus.registry.dav import Dav, MissingCollectionError, fresh_name
 from morpheus.registry.locked import Locked
 from morpheus.registry.revisions import Revisions
+from morpheus.wait import wait_until
 
 log = logging.getLogger("morpheus.registry")
 
@@ -35,6 +39,7 @@ ROUNDS = 6  # of two MOVEs that race
 FILES = 2  # in each collection that is moved: what is copied one by one takes longer
 MECHANISM = "morpheus.store"
 PROBING = "morpheus.probing"
+PROBE_LOCK = 10  # seconds that a lock of a probe lasts
 PROBE_TRIES = 5  # of each question, on a network that loses answers
 
 
@@ -205,10 +210,24 @@ class WebDavStore:
     def _clear(self, place: str) -> None:
         """Remove what was made to find out; all of it, others' too, once it is recorded.
 
-        Who is still asking then fails, tries again, and finds the record.
+        Who is still asking then fails, tries again, and finds the record. Apache, asked by many at once, may
+        keep a lock that was given back until it ends, and refuses to remove what it is on; so one asks again.
         """
-        with contextlib.suppress(TransientError, RegistryBrokenError):
-            self._dav.delete(f"{PROBING if self._recorded() else place}/", patiently=True)
+
+        def cleared() -> bool:
+            with contextlib.suppress(TransientError, RegistryBrokenError):
+                return not self._dav.delete(f"{PROBING if self._recorded() else place}/", patiently=True)
+            return False
+
+        with contextlib.suppress(NotReadyError, AbandonedError):  # it harms nobody
+            wait_until(
+                f"what was made to ask the server of {self.url} to be gone",
+                cleared,
+                bool,
+                lambda _: "it is still there",
+                timeout=PROBE_LOCK + 2,
+                interval=random.uniform(0.05, 0.5),  # noqa: S311  # so that several do not meet again
+            )
 
 
 def probe(dav: Dav, place: str) -> Abilities:
@@ -288,7 +307,7 @@ def _locks_exclude(dav: Dav, place: str) -> bool:
 
 
 def _taken(dav: Dav, place: str, tokens: list[str]) -> bool:
-    token = dav.lock(place, 30)
+    token = dav.lock(place, PROBE_LOCK)
     if token:
         tokens.append(token)
     return bool(token)
