@@ -32,12 +32,13 @@ def init(  # noqa: PLR0913  # the options of the command
 ) -> None:
     """Say where the registry is to stand that all devices share; asks, unless an option says it."""
     from morpheus.cli import starting  # noqa: PLC0415  # for a fast --help
+    from morpheus.cli.choosing import Kind, Wish  # noqa: PLC0415  # for a fast --help
 
     chosen = {
-        starting.Kind.STORAGEBOX: storagebox,
-        starting.Kind.SUBACCOUNT: subaccount,
-        starting.Kind.URL: url is not None,
-        starting.Kind.NONE: none,
+        Kind.STORAGEBOX: storagebox,
+        Kind.SUBACCOUNT: subaccount,
+        Kind.URL: url is not None,
+        Kind.NONE: none,
     }
     kinds = [kind for kind, wanted in chosen.items() if wanted]
     if len(kinds) + export + import_ > 1:
@@ -48,6 +49,6 @@ def init(  # noqa: PLR0913  # the options of the command
         if export:
             show.transfer(*starting.exported(), json=output is Output.JSON)
             return
-        wish = starting.Wish(kinds[0] if kinds else None, url, username, box, location, yes)
+        wish = Wish(kinds[0] if kinds else None, url, username, box, location, yes)
         outcome = starting.imported() if import_ else starting.run(wish)
     show.founded(outcome, json=output is Output.JSON)

@@ -8,10 +8,9 @@ import contextlib
 import getpass
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,8 @@ from pydantic import SecretStr
 
 from morpheus import kept, site, transfer
 from morpheus import settings as config
-from morpheus.cli import asking, configuring, progress
+from morpheus.cli import asking, choosing, configuring, progress
+from morpheus.cli.choosing import Kind, Wish
 from morpheus.cli.keeping import TARGET_PASSWORD, kind_of
 from morpheus.errors import InvalidInputError, MorpheusError, RefusedError
 from morpheus.files import make_folder
@@ -29,38 +29,16 @@ from morpheus.settings import RegistrySettings, Settings
 from morpheus.wait import locked
 
 if TYPE_CHECKING:
-    from morpheus.cloud.hetzner.boxes import Box, Boxes, Offer
-    from morpheus.founding import Elsewhere, Founded, Where
+    from morpheus.cloud.hetzner.boxes import Boxes
+    from morpheus.founding import Elsewhere, Founded
 
 LOCK_TIMEOUT = 5.0  # seconds
 SHARED = {"storagebox", "s3"}
-DEVICE_ONLY = "a file of this device only: no other one sees what is planted"
 
 KEEP_A_COPY = (
     "No other place has its password and key: keep a copy of the line that morpheus init --export prints, "
     "and give that to morpheus init --import on other devices."
 )
-
-
-class Kind(Enum):
-    """How the registry is come to."""
-
-    STORAGEBOX = auto()
-    SUBACCOUNT = auto()
-    URL = auto()
-    NONE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the options of the command say; what is missing is asked for."""
-
-    kind: Kind | None = None
-    url: str | None = None
-    username: str | None = None
-    box: str | None = None
-    location: str | None = None
-    yes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +63,7 @@ def run(wish: Wish) -> Outcome:
     settings = config.load()
     if settings.registry.type:
         return _configured(settings, wish)
-    kind = wish.kind or _asked(settings, wish)
+    kind = wish.kind or choosing.kind_wanted(settings, wish)
     if kind is Kind.NONE:
         return _written(RegistrySettings(type="none"), None)
     if kind is Kind.URL:
@@ -209,7 +187,7 @@ def _in_box(settings: Settings, wish: Wish) -> Outcome:
 
     boxes, folder = Boxes(settings.machine.hetzner), config.data_dir()
     with _alone():
-        where = _decided(boxes.find(), kept.known(folder), wish.box)
+        where = choosing.where_meant(boxes.find(), kept.known(folder), wish.box)
         if isinstance(where, founding.Elsewhere):
             return _in_box_of_another(boxes, where, wish)
         offer = None
@@ -218,7 +196,7 @@ def _in_box(settings: Settings, wish: Wish) -> Outcome:
                 raise InvalidInputError("There is no Storage Box yet: morpheus init --storagebox makes one.")
             offer = boxes.offer(wish.location)
             if not wish.yes:
-                _confirm(offer)
+                choosing.confirm_paid(offer)
         with progress.shown("Making the Storage Box ..." if offer else "Going on with the Storage Box ..."):
             founded = founding.found_in_box(boxes, where, folder, offer)
         user = founded.access.username
@@ -348,68 +326,6 @@ def _written(registry: RegistrySettings, key: str | None, *notes: str) -> Outcom
 def _outcome(registry: RegistrySettings, key: str | None = None, *notes: str) -> Outcome:
     path = config.path_to_write().absolute()
     return Outcome(registry, site.open_store(registry).url, path, key, notes=notes)
-
-
-# Asking
-
-
-def _asked(settings: Settings, wish: Wish) -> Kind:
-    """Which way a person chooses.
-
-    Raises:
-        InvalidInputError: nobody is here.
-    """
-    if not asking.somebody_is_here():
-        raise InvalidInputError(site.NO_REGISTRY)
-    asking.tell(
-        "Where is the registry to stand, the one document that all devices share?",
-        f"  1  in a Storage Box at Hetzner (recommended): {_first_choice(settings, wish)}",
-        "  2  at an address that exists, WebDAV or S3",
-        f"  3  nowhere else: {DEVICE_ONLY}",
-    )
-    return {"1": Kind.STORAGEBOX, "2": Kind.URL, "3": Kind.NONE}[
-        asking.answer("1, 2 or 3: ", {"1", "2", "3"})
-    ]
-
-
-def _first_choice(settings: Settings, wish: Wish) -> str:
-    """The box there is, or what a new one costs, or why nobody knows."""
-    from morpheus.cloud.hetzner.boxes import Boxes  # noqa: PLC0415  # imports hcloud
-
-    try:
-        with progress.shown("Looking for a Storage Box, and what one costs ..."):
-            boxes = Boxes(settings.machine.hetzner)
-            if found := boxes.find():
-                return f"there is {', '.join(map(str, found))}"
-            return f"a new one, {boxes.offer(wish.location)}"
-    except MorpheusError as error:
-        return f"not now. {error}"
-
-
-def _decided(boxes: "Sequence[Box]", known: Sequence[Access], chosen: str | None) -> "Where":
-    from morpheus import founding  # noqa: PLC0415  # imports hcloud
-
-    try:
-        return founding.decide(boxes, known, chosen)
-    except InvalidInputError as error:
-        if not asking.somebody_is_here() or chosen:
-            raise
-        asking.tell(str(error))
-        return founding.decide(boxes, known, asking.answer("Name or user of the box: "))
-
-
-def _confirm(offer: "Offer") -> None:
-    """Have it said that a box may be paid for.
-
-    Raises:
-        InvalidInputError: it was not.
-    """
-    if not asking.somebody_is_here():
-        raise InvalidInputError(
-            f"A Storage Box would be made: {offer}. To have it: morpheus init --storagebox --yes"
-        )
-    if asking.answer(f"Make a Storage Box, {offer}? [y/N] ").lower() not in {"y", "yes"}:
-        raise InvalidInputError("Nothing was made.")
 
 
 def _alone() -> AbstractContextManager[None]:
