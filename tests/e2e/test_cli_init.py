@@ -15,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from morpheus import kept
+from morpheus.wait import wait_until
 from tests.e2e.conftest import Done, Home, Works, ended
 from tests.hetzner.project import public_key
 from tests.servers.boxes import Files, with_files
@@ -58,17 +59,16 @@ Moment = Callable[[Files, Callable[[], None]], None]
 def ordering(files: Files, kill: Callable[[], None]) -> None:
     """Before the order is done: the password is kept, and no box is there."""
     files.simulator.faults.slow(POST, 2.0, times=1)
-    while not files.simulator.requests[POST]:
-        time.sleep(0.01)
+    wait_until("the order", lambda: files.simulator.requests[POST], bool, str, timeout=30)
     kill()
 
 
 def ordered(files: Files, kill: Callable[[], None]) -> None:
     """While the box is being made."""
     files.simulator.faults.action_stuck("create", 3600)
-    while not files.simulator.storage_boxes:
-        time.sleep(0.01)
-    time.sleep(0.5)
+    wait_until("the box", lambda: files.simulator.storage_boxes, bool, str, timeout=30)
+    before = files.simulator.requests.total()
+    wait_until("a look at it", files.simulator.requests.total, lambda total: total > before, str, timeout=30)
     kill()
     files.simulator.advance(3601)
 
@@ -85,10 +85,7 @@ def _at(method: str, part: str, *, when: str) -> Moment:
                 kill()
 
         setattr(files, when, hook)
-        end = time.monotonic() + 30
-        while not done:
-            assert time.monotonic() < end, "no such request came"
-            time.sleep(0.01)
+        wait_until("such a request", lambda: done, bool, str, timeout=30)
 
     return moment
 
