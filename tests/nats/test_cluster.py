@@ -20,12 +20,21 @@ from tests.nats.grove import Grove, wait_for
 WORKLOAD = """
 import asyncio, os
 import nats
+from nats.js.errors import NoStreamResponseError
+
+async def published(stream):
+    for _ in range(40):
+        try:
+            return await stream.publish(os.environ["NAME"], b"hello")
+        except NoStreamResponseError:  # the leader's subscription reaches the other nodes a moment later
+            await asyncio.sleep(0.25)
+    return await stream.publish(os.environ["NAME"], b"hello")
 
 async def main():
     client = await nats.connect(os.environ["NATS_URL"])
     stream = client.jetstream()
     await stream.add_stream(name=os.environ["NAME"], subjects=[os.environ["NAME"]], num_replicas=3)
-    acknowledged = await stream.publish(os.environ["NAME"], b"hello")
+    acknowledged = await published(stream)
     message = await stream.get_msg(os.environ["NAME"], acknowledged.seq)
     print(message.data.decode())
     await stream.delete_stream(os.environ["NAME"])
