@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from morpheus import settings as config
+from morpheus.cli import collecting
 from morpheus.errors import MachineError, MissingPartError, NotReadyError, RefusedError, UnreachableError
 from morpheus.files import make_folder, replace_file
 from morpheus.machine import Program, processes
@@ -161,7 +162,8 @@ def _serve(starting: Up) -> psutil.Process:
     for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
         env.pop(name, None)
     command = ("server", "start", "--host", "127.0.0.1", "--port", str(starting.port))
-    return processes.start(folder, Program(SERVER, (sys.executable, "-m", "prefect", *command), env))
+    program = Program(SERVER, (sys.executable, "-m", collecting.__name__, *command), env)
+    return processes.start(folder, program)
 
 
 def _listens(process: psutil.Process, port: int) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import filelock
 
+from morpheus.cli.collecting import collect_often
 from morpheus.cli.server import START_TIMEOUT, wait_until_it_answers
 from morpheus.errors import MachineError
 from morpheus.files import make_folder
@@ -128,6 +129,7 @@ def _end_with_starter() -> None:
 
 def _serve(descriptor: int) -> None:
     threading.Thread(target=_end_with_starter, daemon=True).start()
+    collect_often()
     import uvicorn  # noqa: PLC0415  # only in the server
 
     config = uvicorn.Config(

@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
 
 from morpheus import site
+from morpheus.cli import temporary
 from morpheus.cloud import Cloud
 from morpheus.cloud.hetzner import servers
 from morpheus.forest import Forest
@@ -27,11 +32,18 @@ from tests.simulator import Simulator
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prefect() -> Iterator[None]:
-    """A server for all flows; without the heartbeat, which costs each flow a second at its end."""
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # noqa: SIM117  # for the length
-        with prefect_test_harness(server_startup_timeout=90):
-            yield
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The server of a command for all flows; without the heartbeat, which costs each a second at its end."""
+    server = temporary.start(tmp_path_factory.mktemp("prefect"))
+    server.wait()
+    with temporary_settings(
+        {
+            PREFECT_API_URL: server.api,
+            PREFECT_API_AUTH_STRING: server.password,
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        }
+    ):
+        yield
 
 
 @dataclass

@@ -1,0 +1,43 @@
+"""What a request leaves behind half done is found although nobody looks for it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import gc, sqlite3, sys
+gc.disable()  # so that it is the thread alone that finds it
+if sys.argv[2] == "often":
+    from morpheus.cli import collecting
+    collecting._START, collecting.EVERY = 0.01, 0.05
+    collecting.collect_often()
+
+def connect():
+    return sqlite3.connect(sys.argv[1], isolation_level=None, timeout=2, check_same_thread=False)
+
+def leave_half_done():
+    mine = {"cursor": connect().execute("INSERT INTO notes VALUES (1), (2) RETURNING number")}
+    mine["self"] = mine
+
+other = connect()
+other.execute("CREATE TABLE notes (number)")
+leave_half_done()
+try:
+    other.execute("INSERT INTO notes VALUES (3)")
+    print("written")
+except sqlite3.OperationalError as error:
+    print(error)
+"""
+
+
+def outcome(database: Path, how: str) -> str:
+    argv = [sys.executable, "-c", PROGRAM, str(database), how]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
+def test_a_cursor_that_was_forgotten_while_it_wrote_locks_out_the_others(tmp_path: Path) -> None:
+    assert outcome(tmp_path / "without.db", "never") == "database is locked"
+
+
+def test_where_it_is_looked_for_often_the_others_write_soon(tmp_path: Path) -> None:
+    assert outcome(tmp_path / "with.db", "often") == "written"
