@@ -1,12 +1,13 @@
 """Requests: how many there are, how fast they come, and with which token."""
 
 import logging
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from morpheus.cloud.hetzner import HetznerCloud, api
+from morpheus.cloud.hetzner import HetznerCloud, actions, api
 from morpheus.errors import InvalidInputError, MorpheusError, UnreachableError
 from tests.hetzner.project import OURS, ensure, order, provider, repeat, simulated
 from tests.simulator import Latency, Limits, Simulator
@@ -101,12 +102,16 @@ def test_the_token_stands_in_no_error_and_no_log(tmp_path: Path, caplog: pytest.
 def test_planting_five_nodes_takes_few_requests(tmp_path: Path) -> None:
     with simulated(latency=Latency()) as simulator:
         cloud = provider(simulator, tmp_path)
+        started = time.monotonic()
         cloud.price()
         cloud.list_servers(OURS, "oak")
         made = ensure(cloud, 5)
         cloud.admit(OURS, "oak", made)
+        took = time.monotonic() - started
 
-        assert sum(simulator.requests.values()) <= 36  # of 40: the rest is the flow's
+        looks = simulator.requests["GET /actions"]
+        assert simulator.requests.total() - looks <= 20  # of 40, with some 16 looks: the rest is the flow's
+        assert looks <= took / actions.TICK + 3
 
 
 def test_what_costs_money_is_billed_until_it_is_gone(cloud: HetznerCloud, simulator: Simulator) -> None:
