@@ -145,22 +145,29 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
                 log.warning("%s: stopping; what is under way ends, what was made goes again", wanted.name)
             settle()
             if not keep:
-                take_back(where, hold, run)
+                take_back(where, hold, run, error)
             raise
     if warning := size_warning(len(hold.forest.staying)):
         log.warning(warning)
     return Planted(hold.forest, time.monotonic() - started, lost)
 
 
-def take_back(cloud: Cloud, hold: Hold, run: str) -> None:
-    """Undo the run; where that is not possible, say what may be left: the run's own error matters more."""
+def take_back(cloud: Cloud, hold: Hold, run: str, error: BaseException) -> None:
+    """Undo the run, which ended with *error*; where that is not possible, say what may be left.
+
+    Raises:
+        LeaseLostError: another operation took the forest over, which is why the run could not go on.
+    """
     try:
         undo(cloud, hold, run)
-    except MorpheusError as error:
+    except LeaseLostError as lost:
+        if isinstance(error, Exception):
+            raise lost from error
+    except MorpheusError as fault:
         log.warning(
             "%s: what was made could not all be removed again (%s) It stays recorded and may cost: plant "
             "again to go on, or morpheus teardown %s",
-            *(hold.forest.name, error, hold.forest.name),
+            *(hold.forest.name, fault, hold.forest.name),
         )
 
 

@@ -29,7 +29,7 @@ class Effects:
 
     seen: list[str] = field(default_factory=list)
     _failing: dict[str, Iterator[Exception | None]] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def happens(self, effect: str) -> None:
         """Note *effect*, or raise what it is to fail with."""

@@ -2,6 +2,9 @@
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextvars import copy_context
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +13,7 @@ from morpheus import site
 from morpheus.errors import (
     ForestBusyError,
     InvalidInputError,
+    LeaseLostError,
     MachineError,
     MorpheusError,
     PortTakenError,
@@ -213,7 +217,8 @@ def test_two_plants_at_once_make_one_forest(land: Hilly) -> None:
         except MorpheusError as error:
             ends.append(type(error))
 
-    threads = [threading.Thread(target=run) for _ in range(2)]
+    # A thread knows Prefect's settings of the test only with its context.
+    threads = [threading.Thread(target=copy_context().run, args=(run,)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -240,6 +245,21 @@ def test_what_cannot_pass_is_not_tried_again(land: Hilly, error: Exception) -> N
 
     assert len(land.effects.matching("create oak-node-1")) == 1
     nothing_is_left(land, "oak")
+
+
+def test_what_failed_because_the_forest_was_taken_over_is_told_so(land: Hilly) -> None:
+    """Who stood still may find its machine gone before it finds its lease gone."""
+
+    def taken_over() -> Iterator[Exception]:
+        land.registry.update(lambda document, _: replace(document, epochs={"oak": 99}))
+        yield BROKEN
+
+    land.effects._failing["put oak-node-1 cluster.conf"] = taken_over()
+
+    with pytest.raises(LeaseLostError, match="took oak over"):
+        plant("oak", nodes=1)
+
+    assert land.forest("oak").nodes[0].ip
 
 
 @pytest.mark.long

@@ -13,7 +13,8 @@ if sys.argv[2] == "often":
     collecting.collect_often()
 
 def connect():
-    return sqlite3.connect(sys.argv[1], isolation_level=None, timeout=2, check_same_thread=False)
+    patience = 30 if sys.argv[2] == "often" else 1  # seconds
+    return sqlite3.connect(sys.argv[1], isolation_level=None, timeout=patience, check_same_thread=False)
 
 def leave_half_done():
     mine = {"cursor": connect().execute("INSERT INTO notes VALUES (1), (2) RETURNING number")}
