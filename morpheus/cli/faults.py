@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from datetime import UTC, datetime
 from typing import Any
@@ -61,10 +62,7 @@ class Commands(TyperGroup):
             if isinstance(error, OSError) and error.errno in OUTPUT_FAULTS:
                 _say(f"The output cannot be written: {error.strerror}.")
                 raise typer.Exit(1) from error
-            where = _write_down(error)
-            _say(
-                f"This is a fault of Morpheus ({type(error).__name__}: {error}); the details are in {where}."
-            )
+            _say(f"This is a fault of Morpheus ({type(error).__name__}: {error}); {_written_down(error)}.")
             raise typer.Exit(INTERNAL) from error
 
 
@@ -108,14 +106,20 @@ def _signalled(error: BaseException | None) -> int:
     return 0
 
 
-def _write_down(error: Exception) -> str:
+def _written_down(error: Exception) -> str:
+    """Write down all there is to know; where it stands, in words."""
     from morpheus import settings  # noqa: PLC0415  # only for the rare fault
 
     text = f"{datetime.now(UTC).isoformat()}\n{''.join(traceback.format_exception(error))}\n"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):  # the latter is said of a home that nobody has
         path = settings.data_dir() / "faults.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as log:
             log.write(text)
-        return str(path)
-    return text
+        return f"the details are in {path}"
+    with contextlib.suppress(OSError):
+        descriptor, name = tempfile.mkstemp(prefix="morpheus-fault-", suffix=".log")
+        with os.fdopen(descriptor, "w") as log:
+            log.write(text)
+        return f"the details are in {name}"
+    return "no place was found for the details: set TMPDIR to a folder you may write to"

@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -66,6 +66,15 @@ def _folder() -> Path:
     return config.data_dir() / "prefect"
 
 
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise MachineError(f"Cannot {what}: {where}{error.strerror or error}.") from error
+
+
 def find() -> Up | None:
     """The server that :func:`up` started, if it runs and answers."""
     folder = _folder()
@@ -77,11 +86,13 @@ def find() -> Up | None:
     return running if processes.find(folder, SERVER) and _answers(running.api) else None
 
 
+@_translated("start Prefect")
 def up() -> Up:
     """Start what does not run yet; return when the deployments are there.
 
     Raises:
         NotReadyError: the server does not answer in time, or the worker does not report; names the log.
+        MachineError: its folder is closed to this user, or the deployments cannot be registered.
     """
     folder = _folder()
     running = find()
@@ -100,11 +111,13 @@ def up() -> Up:
     return Up(running.port, folder, names)
 
 
+@_translated("stop Prefect")
 def down(*, force: bool) -> bool:
     """Stop worker and server; whether there was anything to stop.
 
     Raises:
         RefusedError: flows are running, and *force* was not given.
+        MachineError: its folder is closed to this user.
     """
     folder = _folder()
     running = find()
