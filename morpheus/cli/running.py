@@ -16,6 +16,7 @@ from morpheus.cli import progress, server, show, starting, temporary
 from morpheus.cli.looking import forget_contexts, the_forest
 from morpheus.cloud import Cloud
 from morpheus.errors import ForestNotFoundError, UnreachableError
+from morpheus.folders import check_here
 from morpheus.forest import Forest, Price, Size, check_name, wanted_nodes
 from morpheus.machine.binaries import find_programs
 from morpheus.plan import Step, Wanted, check_budget, plan_plant, reserve
@@ -115,6 +116,7 @@ def teardown(name: str, *, gone: bool) -> tuple[str, ...]:
 @contextlib.contextmanager
 def _prefect() -> Iterator[None]:
     """Prefect, quiet and with a server, while the block runs."""
+    check_here()
     named = "PREFECT_API_URL" in os.environ
     running = None if named else server.find()
     for level in ("LEVEL", "ROOT_LEVEL", "INTERNAL_LEVEL"):

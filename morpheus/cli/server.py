@@ -21,6 +21,7 @@ from morpheus import settings as config
 from morpheus.cli import collecting
 from morpheus.errors import MachineError, MissingPartError, NotReadyError, RefusedError, UnreachableError
 from morpheus.files import make_folder, replace_file
+from morpheus.folders import check_here
 from morpheus.machine import Program, processes
 from morpheus.machine.local import is_free
 from morpheus.wait import wait_until
@@ -92,8 +93,10 @@ def up() -> Up:
 
     Raises:
         NotReadyError: the server does not answer in time, or the worker does not report; names the log.
-        MachineError: its folder is closed to this user, or the deployments cannot be registered.
+        InvalidInputError: the current folder is closed to this user.
+        MachineError: Prefect's folder is, or the deployments cannot be registered.
     """
+    check_here()
     folder = _folder()
     running = find()
     if running is None:  # whoever took its port meanwhile may have been told the old password

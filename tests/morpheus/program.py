@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-TIMEOUT = 60.0  # seconds
+TIMEOUT = 200.0  # seconds
 ROOTS_OWN = "-dac_override,-dac_read_search"  # what lets root into folders that are closed to everybody
 ORDINARY = ["setpriv", "--bounding-set", ROOTS_OWN, "--inh-caps", ROOTS_OWN] if os.geteuid() == 0 else []
+
+WAITING = "import os, sys; sys.stdin.readline(); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,21 @@ class Device:
         ours = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
         return ours | {"HOME": str(self.home), "MORPHEUS_DATA_DIR": str(self.data), **self.more}
 
-    def morpheus(self, *arguments: str) -> tuple[int, str]:
-        """The exit code and what was said on stderr."""
+    def morpheus(self, *arguments: str, meanwhile: Callable[[], object] = lambda: None) -> tuple[int, str]:
+        """The exit code and what was said on stderr; *meanwhile* happens once *here* is its folder."""
         program = str(Path(sys.executable).with_name("morpheus"))
-        done = subprocess.run(
-            [*ORDINARY, program, *arguments],
+        process = subprocess.Popen(
+            [*ORDINARY, sys.executable, "-I", "-S", "-c", WAITING, program, *arguments],
             cwd=self.here,
             env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=TIMEOUT,
-            check=False,
         )
-        return done.returncode, done.stderr
+        try:
+            meanwhile()
+            _, said = process.communicate("go on\n", timeout=TIMEOUT)
+        finally:
+            process.kill()
+        return process.returncode, said

@@ -1,6 +1,7 @@
-"""Folders that are closed to the user: one sentence that names them, never a traceback."""
+"""Folders that are closed to the user, or gone: one sentence that names them, never a traceback."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,79 @@ def test_a_closed_data_folder_is_named_by_up_and_down(device: Device, close: Clo
     assert (code, "Traceback" in said, said.count("morpheus: ")) == (1, False, 1), said
     assert f"{device.data}/prefect" in said
     assert said.endswith("Permission denied.\n")
+
+
+def test_a_closed_folder_of_settings_is_named(device: Device, close: Close) -> None:
+    """It may hold settings that are meant: nothing goes on without them."""
+    folder = device.home / ".config" / "morpheus"
+    folder.mkdir(parents=True)
+    close(folder)
+
+    for command in ("list", "version", "config path", "plant local --dry-run"):
+        code, said = device.morpheus(*command.split())
+
+        assert (code, said.count("\n")) == (2, 1), said
+        assert f"{folder}/morpheus.yaml is there (Permission denied)" in said
+
+
+def test_a_closed_folder_of_the_file_that_is_named_is_named(device: Device, close: Close) -> None:
+    folder = device.home / "mine"
+    folder.mkdir()
+    close(folder)
+    told = replace(device, more={"MORPHEUS_CONFIG": str(folder / "my.yaml")})
+
+    code, said = told.morpheus("list")
+
+    assert (code, said.count("\n")) == (2, 1), said
+    assert f"{folder}/my.yaml is there (Permission denied)" in said
+
+
+READING = ("list", "version", "config path", "config list")
+
+
+def shut(folder: Path) -> None:
+    folder.chmod(0)
+
+
+@pytest.mark.parametrize("lose", [shut, Path.rmdir])
+def test_where_the_current_folder_is_closed_or_gone_reading_goes_on(
+    device: Device, tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+
+    for command in READING:
+        code, said = replace(device, here=here).morpheus(*command.split(), meanwhile=lambda: lose(here))
+
+        assert (code, said) == (0, "")
+        here.mkdir(exist_ok=True)
+        here.chmod(0o700)
+
+
+@pytest.mark.parametrize("command", ["plant local", "up"])
+def test_prefect_is_not_started_in_a_current_folder_that_is_closed(
+    device: Device, tmp_path: Path, close: Close, command: str
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+
+    code, said = replace(device, here=here).morpheus(*command.split(), meanwhile=lambda: close(here))
+
+    assert (code, said.count("morpheus: ")) == (2, 1), said
+    assert said.endswith("run the command in another one.\n")
+
+
+def test_a_data_folder_that_is_named_from_a_current_one_that_is_gone_has_no_place(
+    device: Device, tmp_path: Path
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    told = replace(device, here=here, more={"MORPHEUS_DATA_DIR": "data"})
+
+    code, said = told.morpheus("list", meanwhile=here.rmdir)
+
+    assert (code, said.count("\n")) == (2, 1), said
+    assert "MORPHEUS_DATA_DIR names data" in said
 
 
 def test_backups_that_nobody_can_list_are_not_taken_for_none(tmp_path: Path) -> None:
