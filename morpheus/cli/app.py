@@ -1,6 +1,5 @@
 """The commands. What they show is in show.py, how they run flows in running.py, up and down in server.py."""
 
-import signal
 from enum import StrEnum
 from typing import Annotated
 
@@ -371,9 +370,8 @@ def version(*, output: OutputOption = Output.TEXT) -> None:
     show.versions(looking.versions(), json=output is Output.JSON)
 
 
-def main() -> None:
-    """Run the command line."""
-    signal.signal(signal.SIGTERM, faults.terminate)
+def run() -> None:
+    """Run the command that was given."""
     try:
         app()
     finally:

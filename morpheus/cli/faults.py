@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import signal
 import sys
 import tempfile
 import traceback
@@ -14,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from morpheus import interrupted
+from morpheus.cli import signals
 from morpheus.cli.show import printable
 from morpheus.errors import MorpheusError
 
@@ -21,19 +21,9 @@ INTERNAL = 70
 INTERRUPTED = 130
 TERMINATED = 143
 
-
 WORDS = {INTERRUPTED: "Interrupted", TERMINATED: "Terminated"}
 RECORDED = "What was begun is undone or recorded: see morpheus list."
 OUTPUT_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class TerminatedError(BaseException):
-    """The process was told to end (SIGTERM)."""
-
-
-def terminate(_number: int, _frame: object) -> None:
-    """End the command in order; while a flow runs, Prefect does so first and then sends the signal again."""
-    raise TerminatedError
 
 
 class Commands(TyperGroup):
@@ -41,13 +31,14 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with signals.as_errors():
+                return super().invoke(ctx)
         except MorpheusError as error:
             _say(str(error))
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             raise _ended(INTERRUPTED, error) from error
-        except TerminatedError as error:
+        except signals.TerminatedError as error:
             raise _ended(TERMINATED, error) from error
         except BrokenPipeError as error:
             _nobody_reads()
@@ -73,8 +64,7 @@ def _say(sentence: str) -> None:
 
 def _ended(code: int, error: BaseException) -> typer.Exit:
     """Say that a signal ended the command and what that leaves; more of them change nothing any more."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signals.ignore()
     _say(f"{WORDS[code]}. {interrupted.left(error) or RECORDED}")
     return typer.Exit(code)
 
@@ -100,7 +90,8 @@ def _signalled(error: BaseException | None) -> int:
     while error:
         if isinstance(error, KeyboardInterrupt):
             return INTERRUPTED
-        if isinstance(error, TerminatedError) or type(error).__name__ == "TerminationSignal":  # Prefect's own
+        prefects_own = type(error).__name__ == "TerminationSignal"
+        if prefects_own or isinstance(error, signals.TerminatedError):
             return TERMINATED
         error = error.__cause__ or error.__context__
     return 0
