@@ -49,6 +49,16 @@ def test_plant_list_status_teardown_for_people(home: Home) -> None:
     assert home.left("elm") == []
 
 
+def test_a_forest_without_a_name_gets_one_before_its_run_begins(home: Home, works: Works) -> None:
+    """The run plants what was checked."""
+    planted = home.morpheus("plant", "local", "small", "--output", "json")
+
+    assert planted.code == 0, planted.err
+    query = {"flow_runs": {"name": {"any_": [f"plant-{planted.json['name']}"]}}}
+    (run,) = works.api.post("/flow_runs/filter", query)
+    assert run["parameters"]["name"] == planted.json["name"]
+
+
 def test_json_of_every_reading_command(grown: Home) -> None:
     listed = grown.morpheus("list", "--output", "json")
     assert [forest["name"] for forest in listed.json["forests"]] == ["oak"]
