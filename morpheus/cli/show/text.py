@@ -46,7 +46,7 @@ def me() -> str:
     found = shutil.which("morpheus")
     if mine.name != "morpheus" or (found and Path(found).samefile(mine)):
         return "morpheus"
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OSError):  # it is elsewhere, or the current folder is gone
         return str(mine.absolute().relative_to(Path.cwd()))
     return str(mine)
 
