@@ -8,7 +8,7 @@ import typer
 from morpheus.cli import faults, init, show
 from morpheus.cli.output import Output, OutputOption
 from morpheus.errors import NotReadyError
-from morpheus.forest import MAX_NODES, Size
+from morpheus.forest import MAX_NODES, Size, size_warning
 from morpheus.interrupted import NOTHING, leaves
 
 
@@ -96,7 +96,9 @@ def _plant(  # noqa: PLR0913  # the options of the command
     from morpheus.cli import running  # noqa: PLC0415  # reading commands start without it
 
     if dry_run:
-        show.steps(*running.plan(cloud, size, nodes, name), json=output is Output.JSON)
+        forest, steps = running.plan(cloud, size, nodes, name)
+        show.warning(size_warning(len(forest.staying)))  # a run says it itself
+        show.steps(forest, steps, json=output is Output.JSON)
         return
     show.planted(running.plant(cloud, size, nodes, name, keep=keep), json=output is Output.JSON)
 

@@ -28,6 +28,12 @@ def say(*texts: str) -> None:
     print(lines(*texts))
 
 
+def warning(text: str | None) -> None:
+    """What a person should know before, where there is anything; stdout is left to the result."""
+    if text:
+        print(lines(text), file=sys.stderr)
+
+
 def as_json(value: Any) -> None:
     print(jsonlib.dumps(value, indent=2))
 

@@ -1,4 +1,4 @@
-"""Planting without a name: one is made up before anything is looked at, and no forest has it."""
+"""What a dry run of plant says: the name that is made up where none was given, a size that buys nothing."""
 
 import json
 
@@ -31,3 +31,10 @@ def test_a_forest_without_a_name_is_none_that_there_is(grove: Forest) -> None:
     assert told["forest"] != grove.name
     assert told["nodes"] == 3
     assert {"verb": "create", "subject": f"{told['forest']}-node-3"} in told["steps"]
+
+
+def test_an_even_size_is_told_once_and_beside_the_result() -> None:
+    done = CliRunner().invoke(app, ["plant", "local", "--nodes", "4", "--dry-run", "--output", "json"])
+
+    assert json.loads(done.stdout)["nodes"] == 4
+    assert done.stderr.count("4 nodes survive no more failures than 3") == 1
