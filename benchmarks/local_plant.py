@@ -28,7 +28,10 @@ POLL, TIMEOUT = 0.02, 60.0  # seconds
 
 def run() -> Result:
     with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder, "morpheus.yaml")
+        settings.touch()  # empty: what this user set is not measured
         os.environ |= {
+            "MORPHEUS_CONFIG": str(settings),
             "MORPHEUS_DATA_DIR": f"{folder}/data",
             "PREFECT_LOGGING_LEVEL": "CRITICAL",
             "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",

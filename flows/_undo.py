@@ -5,6 +5,7 @@ runs in a process of their own after the flow's process has died.
 """
 
 import contextlib
+import functools
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,10 +63,17 @@ def _removable(cloud: Cloud, forest: Forest, servers: Mapping[str, Server], run:
         if server is None or server.run != run or node.status != Status.PROVISIONING:
             continue
         if not never_active and cloud.runs_programs and cloud.store(server) is not StoreState.FRESH:
-            log.warning("%s stays: it may hold data of the running cluster; plant again to finish", node.name)
+            _say_it_stays(run, node.name)
             continue
         names.add(node.name)
     return names
+
+
+@functools.cache
+def _say_it_stays(run: str, name: str) -> None:
+    """Once for each *run*: an interrupted one takes itself back, and then its hook looks again."""
+    del run
+    log.warning("%s stays: it may hold data of the running cluster; plant again to finish", name)
 
 
 def _remove(cloud: Cloud, hold: Hold, names: Collection[str], unmade: Collection[str]) -> None:

@@ -138,6 +138,8 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
 
     with take_lease(known, Claim(wanted.name, "plant", run), reserved, where.margin) as hold:
         try:
+            if warning := size_warning(len(hold.forest.staying)):
+                log.warning(warning)
             access = site.access_folder().ensure(wanted.name)
             lost = raise_forest(Ground(where, hold, access, programs, run), settings)
         except BaseException as error:
@@ -147,8 +149,6 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
             if not keep:
                 take_back(where, hold, run, error)
             raise
-    if warning := size_warning(len(hold.forest.staying)):
-        log.warning(warning)
     return Planted(hold.forest, time.monotonic() - started, lost)
 
 

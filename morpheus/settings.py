@@ -1,8 +1,4 @@
-"""The settings: morpheus.yaml, ${VAR} in its values, and a few variables of the environment.
-
-morpheus.yaml is looked for in ``.``, ``~/.config/morpheus/`` and ``/etc/morpheus/``; the first one found
-counts alone. ``MORPHEUS_CONFIG`` names another one, ``MORPHEUS_DATA_DIR`` the folder for local data.
-"""
+"""The settings: morpheus.yaml, ${VAR} in its values, and a few variables of the environment."""
 
 import difflib
 import os
@@ -12,7 +8,6 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import platformdirs
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -25,9 +20,12 @@ from pydantic import (
 
 from morpheus import kept
 from morpheus.errors import InvalidInputError
+from morpheus.folders import cache_dir as cache_dir  # noqa: PLC0414  # found here by all who ask for settings
+from morpheus.folders import config_path as config_path  # noqa: PLC0414  # found here by all who ask for settings
+from morpheus.folders import data_dir as data_dir  # noqa: PLC0414  # found here by all who ask for settings
+from morpheus.folders import path_to_write as path_to_write  # noqa: PLC0414  # found here by all who ask for settings
 
 SECRETS = {"password", "token"}  # keys whose values stand in no message
-NAME = "morpheus.yaml"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -203,50 +201,6 @@ class Settings(_Part):
     provisioning: ProvisioningSettings = ProvisioningSettings()
     growth: GrowthSettings = GrowthSettings()
     dns: DnsSettings = DnsSettings()
-
-
-def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder of this user's local forests, registry and Prefect server, absolute."""
-    named = environment.get("MORPHEUS_DATA_DIR")
-    folder = Path(named).expanduser() if named else platformdirs.user_data_path("morpheus")
-    return folder.absolute()
-
-
-def cache_dir(environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder of fetched programs: beside the data where that was named, else the platform's."""
-    named = environment.get("MORPHEUS_DATA_DIR")
-    return data_dir(environment) / "cache" if named else platformdirs.user_cache_path("morpheus")
-
-
-def config_path(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """The morpheus.yaml that counts; None when there is none.
-
-    Raises:
-        InvalidInputError: MORPHEUS_CONFIG names a file that is not there.
-    """
-    if named := environment.get("MORPHEUS_CONFIG"):
-        path = Path(named).expanduser()
-        if not path.exists():
-            raise InvalidInputError(
-                f"MORPHEUS_CONFIG names {path}, which is not there: make it with morpheus config set KEY "
-                "VALUE, or unset the variable."
-            )
-        return path
-    folders = (Path(), _home(environment), Path("/etc/morpheus"))
-    return next((folder / NAME for folder in folders if (folder / NAME).exists()), None)
-
-
-def path_to_write(environment: Mapping[str, str] = os.environ) -> Path:
-    """The morpheus.yaml that counts, or would once it is made."""
-    if named := environment.get("MORPHEUS_CONFIG"):
-        return Path(named).expanduser()
-    return config_path(environment) or _home(environment) / NAME
-
-
-def _home(environment: Mapping[str, str]) -> Path:
-    """The folder of this user's settings."""
-    folder = environment.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(os.path.expanduser(folder), "morpheus")  # noqa: PTH111  # never raises
 
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from morpheus import settings as config
 from morpheus.cloud import Cloud, Server
 from morpheus.errors import InvalidInputError, MorpheusError, RefusedError, TransientError
+from morpheus.folders import placed
 from morpheus.forest import Forest
 from morpheus.registry import Registry, Store
 from morpheus.registry.local import LocalStore
@@ -101,7 +102,7 @@ def open_store(registry: RegistrySettings, name: str | None = None) -> Store:
 
         return s3.S3Store(s3.document_url(registry.url or ""), registry.username, password, name)
     url = (registry.url or "").removeprefix("file://")
-    path = Path(url).expanduser().absolute() if url else config.data_dir() / "registry.json"
+    path = placed(url, "registry.url") if url else config.data_dir() / "registry.json"
     return LocalStore(path.parent / f"{name}.json" if name else path)
 
 

@@ -1,6 +1,5 @@
 """The commands. What they show is in show.py, how they run flows in running.py, up and down in server.py."""
 
-import signal
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from morpheus.cli import faults, init, show
 from morpheus.cli.output import Output, OutputOption
 from morpheus.errors import NotReadyError
-from morpheus.forest import MAX_NODES, Size
+from morpheus.forest import MAX_NODES, Size, size_warning
 from morpheus.interrupted import NOTHING, leaves
 
 
@@ -97,7 +96,9 @@ def _plant(  # noqa: PLR0913  # the options of the command
     from morpheus.cli import running  # noqa: PLC0415  # reading commands start without it
 
     if dry_run:
-        show.steps(*running.plan(cloud, size, nodes, name), json=output is Output.JSON)
+        forest, steps = running.plan(cloud, size, nodes, name)
+        show.warning(size_warning(len(forest.staying)))  # a run says it itself
+        show.steps(forest, steps, json=output is Output.JSON)
         return
     show.planted(running.plant(cloud, size, nodes, name, keep=keep), json=output is Output.JSON)
 
@@ -371,9 +372,8 @@ def version(*, output: OutputOption = Output.TEXT) -> None:
     show.versions(looking.versions(), json=output is Output.JSON)
 
 
-def main() -> None:
-    """Run the command line."""
-    signal.signal(signal.SIGTERM, faults.terminate)
+def run() -> None:
+    """Run the command that was given."""
     try:
         app()
     finally:

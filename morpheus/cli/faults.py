@@ -3,8 +3,8 @@
 import contextlib
 import errno
 import os
-import signal
 import sys
+import tempfile
 import traceback
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from morpheus import interrupted
+from morpheus.cli import signals
 from morpheus.cli.show import printable
 from morpheus.errors import MorpheusError
 
@@ -20,19 +21,9 @@ INTERNAL = 70
 INTERRUPTED = 130
 TERMINATED = 143
 
-
 WORDS = {INTERRUPTED: "Interrupted", TERMINATED: "Terminated"}
 RECORDED = "What was begun is undone or recorded: see morpheus list."
 OUTPUT_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class TerminatedError(BaseException):
-    """The process was told to end (SIGTERM)."""
-
-
-def terminate(_number: int, _frame: object) -> None:
-    """End the command in order; while a flow runs, Prefect does so first and then sends the signal again."""
-    raise TerminatedError
 
 
 class Commands(TyperGroup):
@@ -40,13 +31,14 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with signals.as_errors():
+                return super().invoke(ctx)
         except MorpheusError as error:
             _say(str(error))
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             raise _ended(INTERRUPTED, error) from error
-        except TerminatedError as error:
+        except signals.TerminatedError as error:
             raise _ended(TERMINATED, error) from error
         except BrokenPipeError as error:
             _nobody_reads()
@@ -61,10 +53,7 @@ class Commands(TyperGroup):
             if isinstance(error, OSError) and error.errno in OUTPUT_FAULTS:
                 _say(f"The output cannot be written: {error.strerror}.")
                 raise typer.Exit(1) from error
-            where = _write_down(error)
-            _say(
-                f"This is a fault of Morpheus ({type(error).__name__}: {error}); the details are in {where}."
-            )
+            _say(f"This is a fault of Morpheus ({type(error).__name__}: {error}); {_written_down(error)}.")
             raise typer.Exit(INTERNAL) from error
 
 
@@ -75,8 +64,7 @@ def _say(sentence: str) -> None:
 
 def _ended(code: int, error: BaseException) -> typer.Exit:
     """Say that a signal ended the command and what that leaves; more of them change nothing any more."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signals.ignore()
     _say(f"{WORDS[code]}. {interrupted.left(error) or RECORDED}")
     return typer.Exit(code)
 
@@ -102,20 +90,27 @@ def _signalled(error: BaseException | None) -> int:
     while error:
         if isinstance(error, KeyboardInterrupt):
             return INTERRUPTED
-        if isinstance(error, TerminatedError) or type(error).__name__ == "TerminationSignal":  # Prefect's own
+        prefects_own = type(error).__name__ == "TerminationSignal"
+        if prefects_own or isinstance(error, signals.TerminatedError):
             return TERMINATED
         error = error.__cause__ or error.__context__
     return 0
 
 
-def _write_down(error: Exception) -> str:
+def _written_down(error: Exception) -> str:
+    """Write down all there is to know; where it stands, in words."""
     from morpheus import settings  # noqa: PLC0415  # only for the rare fault
 
     text = f"{datetime.now(UTC).isoformat()}\n{''.join(traceback.format_exception(error))}\n"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):  # the latter is said of a home that nobody has
         path = settings.data_dir() / "faults.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as log:
             log.write(text)
-        return str(path)
-    return text
+        return f"the details are in {path}"
+    with contextlib.suppress(OSError):
+        descriptor, name = tempfile.mkstemp(prefix="morpheus-fault-", suffix=".log")
+        with os.fdopen(descriptor, "w") as log:
+            log.write(text)
+        return f"the details are in {name}"
+    return "no place was found for the details: set TMPDIR to a folder you may write to"

@@ -6,6 +6,7 @@ temporary one that ends with the command.
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,8 +17,10 @@ from morpheus.cli import progress, server, show, starting, temporary
 from morpheus.cli.looking import forget_contexts, the_forest
 from morpheus.cloud import Cloud
 from morpheus.errors import ForestNotFoundError, UnreachableError
+from morpheus.folders import check_here
 from morpheus.forest import Forest, Price, Size, check_name, wanted_nodes
 from morpheus.machine.binaries import find_programs
+from morpheus.names import name_from
 from morpheus.plan import Step, Wanted, check_budget, plan_plant, reserve
 
 if TYPE_CHECKING:
@@ -29,18 +32,21 @@ ANSWER_TIMEOUT = 5.0  # seconds
 def plan(
     cloud: str, size: Size | None, nodes: int | None, name: str | None
 ) -> tuple[Forest, tuple[Step, ...]]:
-    """What :func:`plant` would do: the forest as it would be reserved, and the steps."""
+    """What :func:`plant` would do: the forest as it would be reserved, and the steps.
+
+    Without a *name* it is one that no forest of the registry has.
+    """
     settings = config.load()
     where = site.local_cloud() if cloud == "local" else site.configured_cloud(settings)
     registry = site.local_registry() if where.provider == "local" else site.require_shared(settings)
-    wanted = Wanted(
-        "a-new-forest" if name is None else name, wanted_nodes(size, nodes), where.provider, where.location
-    )
+    document = registry.read()
+    if name is None:
+        name = next(each for each in iter(_made_up, "") if each not in document.forests)
+    wanted = Wanted(name, wanted_nodes(size, nodes), where.provider, where.location)
     site.check_unique(settings, wanted.name, registry)
     if where.runs_programs:
         with progress.shown("Looking for the programs ..."):
             find_programs(settings.integration, config.cache_dir())
-    document = registry.read()
     is_new = wanted.name not in document.forests
     with progress.shown("Asking whether that can be had ..."):
         where.check(creates=is_new)
@@ -50,6 +56,10 @@ def plan(
     forest = reserve(document.forests.get(wanted.name), wanted, registry.now())
     check_budget(document.forests, forest, settings.budget.max_monthly_eur)
     return forest, plan_plant(forest, watch.look(where, document.registry_id or "", forest.name))
+
+
+def _made_up() -> str:
+    return name_from(uuid.uuid4().hex)
 
 
 def plant(cloud: str, size: Size | None, nodes: int | None, name: str | None, *, keep: bool) -> "Planted":
@@ -62,7 +72,7 @@ def plant(cloud: str, size: Size | None, nodes: int | None, name: str | None, *,
     with _prefect():
         from flows.plant import plant as flow  # noqa: PLC0415  # Prefect takes its settings at import
 
-        return flow(name=name, nodes=wanted_nodes(size, nodes), cloud=cloud, keep=keep)
+        return flow(name=forest.name, nodes=wanted_nodes(size, nodes), cloud=cloud, keep=keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,7 @@ def teardown(name: str, *, gone: bool) -> tuple[str, ...]:
 @contextlib.contextmanager
 def _prefect() -> Iterator[None]:
     """Prefect, quiet and with a server, while the block runs."""
+    check_here()
     named = "PREFECT_API_URL" in os.environ
     running = None if named else server.find()
     for level in ("LEVEL", "ROOT_LEVEL", "INTERNAL_LEVEL"):

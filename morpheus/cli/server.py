@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -21,6 +21,8 @@ from morpheus import settings as config
 from morpheus.cli import collecting
 from morpheus.errors import MachineError, MissingPartError, NotReadyError, RefusedError, UnreachableError
 from morpheus.files import make_folder, replace_file
+from morpheus.folders import check_here
+from morpheus.interrupted import NOTHING, leaves
 from morpheus.machine import Program, processes
 from morpheus.machine.local import is_free
 from morpheus.wait import wait_until
@@ -28,6 +30,8 @@ from morpheus.wait import wait_until
 START_TIMEOUT = 120.0  # seconds; the first start makes the database
 STOP_TIMEOUT = 30.0  # seconds
 SERVER, WORKER, POOL = "server", "worker", "morpheus"
+STOPPED = "What was begun is stopped again."
+LEFT = "Some of Prefect may still run: stop it with morpheus down."
 log = logging.getLogger("morpheus.server")
 
 FIRST_PORT, PORTS = 4200, 200
@@ -66,6 +70,15 @@ def _folder() -> Path:
     return config.data_dir() / "prefect"
 
 
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise MachineError(f"Cannot {what}: {where}{error.strerror or error}.") from error
+
+
 def find() -> Up | None:
     """The server that :func:`up` started, if it runs and answers."""
     folder = _folder()
@@ -77,14 +90,32 @@ def find() -> Up | None:
     return running if processes.find(folder, SERVER) and _answers(running.api) else None
 
 
+@_translated("start Prefect")
 def up() -> Up:
     """Start what does not run yet; return when the deployments are there.
 
+    When that fails, or is interrupted, what it started is stopped again.
+
     Raises:
         NotReadyError: the server does not answer in time, or the worker does not report; names the log.
+        InvalidInputError: the current folder is closed to this user.
+        MachineError: Prefect's folder is, or the deployments cannot be registered.
     """
+    check_here()
     folder = _folder()
     running = find()
+    new = [SERVER, WORKER] if running is None else [] if processes.find(folder, WORKER) else [WORKER]
+    try:
+        return _up(folder, running)
+    except BaseException:
+        log.info("stopping what was begun")
+        with leaves(LEFT):
+            _stop(folder, new)
+        with leaves(STOPPED):
+            raise
+
+
+def _up(folder: Path, running: Up | None) -> Up:
     if running is None:  # whoever took its port meanwhile may have been told the old password
         processes.stop(folder, WORKER, timeout=STOP_TIMEOUT)
         (folder / "auth").unlink(missing_ok=True)
@@ -100,22 +131,32 @@ def up() -> Up:
     return Up(running.port, folder, names)
 
 
+def _stop(folder: Path, programs: Collection[str]) -> None:
+    for each in (WORKER, SERVER):  # the worker first: it needs the server to say that it goes
+        if each in programs:
+            processes.stop(folder, each, timeout=STOP_TIMEOUT)
+    if SERVER in programs:
+        (folder / "up.json").unlink(missing_ok=True)
+
+
+@_translated("stop Prefect")
 def down(*, force: bool) -> bool:
     """Stop worker and server; whether there was anything to stop.
 
     Raises:
         RefusedError: flows are running, and *force* was not given.
+        MachineError: its folder is closed to this user.
     """
     folder = _folder()
-    running = find()
-    if running and not force and (names := _running_flows(running)):
-        raise RefusedError(
-            f"Running: {', '.join(names)}. Wait for them to end, or stop them too: morpheus down --force"
-        )
+    with leaves(NOTHING):
+        running = find()
+        if running and not force and (names := _running_flows(running)):
+            raise RefusedError(
+                f"Running: {', '.join(names)}. Wait for them to end, or stop them too: morpheus down --force"
+            )
     was_running = any(processes.find(folder, each) for each in (WORKER, SERVER))
-    for each in (WORKER, SERVER):
-        processes.stop(folder, each, timeout=STOP_TIMEOUT)
-    (folder / "up.json").unlink(missing_ok=True)
+    with leaves(LEFT):
+        _stop(folder, (WORKER, SERVER))
     return was_running
 
 

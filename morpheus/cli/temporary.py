@@ -81,6 +81,7 @@ def start(folder: Path) -> Temporary:
             bound.bind(("127.0.0.1", 0))  # handed down, so that nobody can take the port in between
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", __name__, str(bound.fileno())],
+                cwd=folder,  # ours may be gone
                 env=env,
                 stdin=subprocess.PIPE,
                 stdout=log,

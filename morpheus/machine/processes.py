@@ -54,7 +54,7 @@ def stop(folder: Path, name: str, *, timeout: float = STOP_TIMEOUT) -> None:
     """Stop the program and all it started; return when nothing of it is left.
 
     Raises:
-        MachineError: something is left although it was killed.
+        MachineError: something is left although it was killed, or its record may not be removed.
     """
     left = _family(folder, name)
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -69,7 +69,10 @@ def stop(folder: Path, name: str, *, timeout: float = STOP_TIMEOUT) -> None:
     if left:
         pids = ", ".join(str(each.pid) for each in left)
         raise MachineError(f"{name} in {folder} does not end, not even killed (pid {pids}).")
-    _record(folder, name).unlink(missing_ok=True)
+    try:
+        _record(folder, name).unlink(missing_ok=True)
+    except OSError as error:
+        raise MachineError(f"Cannot remove {_record(folder, name)}: {error.strerror or error}.") from error
 
 
 def is_running(process: psutil.Process) -> bool:

@@ -187,7 +187,12 @@ class Registry:
             raise RegistryBrokenError(f"{str(error).rstrip('.')}; {self._hint()}") from error
 
     def _hint(self) -> str:
-        good = self._newest_good_backup()
+        try:
+            good = self._newest_good_backup()
+        except RegistryNewerError:
+            raise
+        except RegistryBrokenError:
+            return "its backups cannot be read either."
         if good is None:
             return "there is no good backup."
         return f"put the newest good backup back: {good[0].restore}"

@@ -64,8 +64,7 @@ class LocalStore:
         return contextlib.nullcontext()
 
     def beside(self) -> Sequence[str]:
-        folder = self._path.parent / SECRETS
-        return [f"{SECRETS}/{path.stem}" for path in sorted(folder.glob("*.json"))]
+        return [f"{SECRETS}/{path.stem}" for path in _documents(self._path.parent / SECRETS)]
 
     def foreign(self) -> str | None:
         return None
@@ -79,7 +78,7 @@ class LocalStore:
         return found
 
     def _backup_paths(self) -> list[Path]:
-        return sorted(path for path in self._backups.glob("*.json") if path.stem.isdecimal())
+        return [path for path in _documents(self._backups) if path.stem.isdecimal()]
 
     def _keep_backup(self) -> None:
         self._backups.mkdir(exist_ok=True, mode=0o700)
@@ -92,6 +91,20 @@ class LocalStore:
             shutil.copy(self._path, backup)  # with its mode
         for path in paths[: 1 - KEPT_BACKUPS]:
             path.unlink(missing_ok=True)
+
+
+def _documents(folder: Path) -> list[Path]:
+    """The JSON files in *folder*; none where it is not there.
+
+    Raises:
+        RegistryBrokenError: nobody can say what is in it.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".json")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _broken("read", folder, error) from error
 
 
 def _version(data: bytes) -> str:

@@ -1,5 +1,7 @@
 """The command line as people and scripts see it: sentences, exit codes, JSON; what is left after a signal."""
 
+import asyncio
+import contextlib
 import json
 import signal
 import subprocess
@@ -7,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import nats
+import nats.errors
 import pytest
 
 from morpheus.machine import NATS, processes
@@ -49,6 +53,16 @@ def test_plant_list_status_teardown_for_people(home: Home) -> None:
     assert home.left("elm") == []
 
 
+def test_a_forest_without_a_name_gets_one_before_its_run_begins(home: Home, works: Works) -> None:
+    """The run plants what was checked."""
+    planted = home.morpheus("plant", "local", "small", "--output", "json")
+
+    assert planted.code == 0, planted.err
+    query = {"flow_runs": {"name": {"any_": [f"plant-{planted.json['name']}"]}}}
+    (run,) = works.api.post("/flow_runs/filter", query)
+    assert run["parameters"]["name"] == planted.json["name"]
+
+
 def test_json_of_every_reading_command(grown: Home) -> None:
     listed = grown.morpheus("list", "--output", "json")
     assert [forest["name"] for forest in listed.json["forests"]] == ["oak"]
@@ -72,6 +86,37 @@ def test_json_of_every_reading_command(grown: Home) -> None:
     steps = grown.morpheus("plant", "local", "--name", "elm", "--dry-run", "--output", "json").json["steps"]
     assert {"verb": "create", "subject": "elm-node-3"} in steps
     assert grown.forest("elm") is None
+
+
+def servers_heard(context: Path) -> set[str]:
+    """Who answers ``$SYS.REQ.SERVER.PING``, asked as the nats command does it with that *context*."""
+    known = json.loads(context.read_text())
+
+    async def ping() -> set[str]:
+        client = await nats.connect(known["url"].split(","), nkeys_seed=known["nkey"])
+        try:
+            inbox = client.new_inbox()
+            answers = await client.subscribe(inbox)
+            await client.publish("$SYS.REQ.SERVER.PING", reply=inbox)
+            heard: set[str] = set()
+            with contextlib.suppress(nats.errors.TimeoutError):
+                while message := await answers.next_msg(timeout=3):
+                    if not message.data:  # nobody is there to answer
+                        break
+                    heard.add(json.loads(message.data)["server"]["name"])
+            return heard
+        finally:
+            await client.close()
+
+    return asyncio.run(ping())
+
+
+def test_the_systems_context_hears_every_server_and_the_applications_none(grown: Home) -> None:
+    system = grown.morpheus("connect", "oak", "--system", "--output", "json").json
+    application = grown.morpheus("connect", "oak", "--output", "json").json
+
+    assert servers_heard(Path(system["file"])) == {f"oak-node-{k}" for k in (1, 2, 3)}
+    assert servers_heard(Path(application["file"])) == set()
 
 
 def test_planting_again_is_fast_and_says_so(grown: Home) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from morpheus.wait import wait_until
 from tests.e2e.conftest import NEVER_READY, Home, begun, ended
+from tests.morpheus.program import Device
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -35,6 +36,17 @@ def test_without_a_server_a_temporary_one_serves_and_ends_with_the_command(tmp_p
     assert home.left("fir") == []
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
+
+
+def test_where_the_current_folder_is_gone_a_forest_is_planted_all_the_same(tmp_path: Path) -> None:
+    home, here = Home(tmp_path / "home"), tmp_path / "here"
+    here.mkdir()
+    device = Device(home.path, here, {"MORPHEUS_CONFIG": str(home.path / "morpheus.yaml")})
+
+    code, said = device.morpheus("plant", "local", "small", "--name", "elm", meanwhile=here.rmdir)
+    home.raze()
+
+    assert (code, "Traceback" in said) == (0, False), said
 
 
 @pytest.fixture

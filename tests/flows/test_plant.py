@@ -238,6 +238,15 @@ def test_what_may_pass_is_tried_again(land: Hilly, caplog: pytest.LogCaptureFixt
     assert "ensure-oak-node-1 is tried again: not now" in caplog.messages
 
 
+def test_an_even_size_is_told_before_anything_is_made(land: Hilly, caplog: pytest.LogCaptureFixture) -> None:
+    with land.effects.failing("create *", BROKEN, times=4), pytest.raises(MachineError, match="on purpose"):
+        plant("oak", nodes=4)
+
+    assert [each for each in caplog.messages if "an odd number is the better choice" in each] == [
+        "4 nodes survive no more failures than 3: an odd number is the better choice."
+    ]
+
+
 @pytest.mark.parametrize("error", [BROKEN, RefusedError("no"), ZeroDivisionError("a fault of ours")])
 def test_what_cannot_pass_is_not_tried_again(land: Hilly, error: Exception) -> None:
     with land.effects.failing("create oak-node-1", error), pytest.raises(type(error)):

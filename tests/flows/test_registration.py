@@ -48,6 +48,14 @@ def test_the_form_of_plant_bounds_what_can_be_asked_for(name: str, monkeypatch: 
     assert (nodes["type"], nodes["minimum"], nodes["maximum"]) == ("integer", 1, 100)
 
 
+def test_one_scheduled_check_runs_at_a_time_and_another_one_is_dropped() -> None:
+    (scheduled,) = [each for each in ENTRIES if each["name"] == "scheduled"]
+
+    assert scheduled["entrypoint"] == "flows/grow_check.py:grow_check"
+    assert scheduled["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    assert [(each["interval"], each["active"]) for each in scheduled["schedules"]] == [(300, True)]
+
+
 def choices(field: dict[str, Any]) -> dict[str, Any]:
     """What may be given, apart from nothing."""
     chosen: dict[str, Any] = next(each for each in field["anyOf"] if each.get("type") != "null")

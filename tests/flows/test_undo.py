@@ -1,8 +1,11 @@
 """Taking back: what no record knows goes, what somebody recorded stays."""
 
-from flows._undo import give_back
+import pytest
+
+from flows._undo import give_back, undo
 from morpheus.cloud import Order
-from morpheus.forest import Forest, Node
+from morpheus.forest import Forest, Node, Status
+from morpheus.machine import NATS, Program
 from morpheus.registry import Registry
 from morpheus.registry.lease import Claim, Hold
 from tests.fake_cloud import FakeCloud
@@ -32,3 +35,21 @@ def test_a_machine_of_another_run_is_not_ours_to_take_back() -> None:
     give_back(cloud, hold, [server], "ours")
 
     assert list(cloud.list_servers(hold.registry_id, "oak")) == [server]
+
+
+def test_what_stays_is_said_once_although_a_hook_looks_again(caplog: pytest.LogCaptureFixture) -> None:
+    cloud, registry = FakeCloud(), Registry(MemoryStore())
+    old = Node("oak-node-1", "2001:db8::1", Status.ACTIVE)
+    forest = Forest("oak", status=Status.ACTIVE).with_nodes(old, Node("oak-node-2", run="ours"))
+    claim = Claim("oak", "plant", "ours")
+    hold = Hold(registry, claim, lambda document, _: document.with_forest(forest), margin=0.0)
+    server = cloud.ensure_server(Order("oak-node-2", "oak", hold.registry_id, "ours"))
+    cloud.machine(server).start(Program(NATS, ("/bin/sh",)))
+
+    undo(cloud, hold, "ours")
+    undo(cloud, hold, "ours")
+
+    assert list(cloud.list_servers(hold.registry_id, "oak")) == [server]
+    assert caplog.messages == [
+        "oak-node-2 stays: it may hold data of the running cluster; plant again to finish"
+    ]

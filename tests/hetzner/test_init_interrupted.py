@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from morpheus import founding
 from morpheus.cli import asking, show, starting
 from morpheus.cli.app import app
-from morpheus.cli.faults import TerminatedError
+from morpheus.cli.signals import TerminatedError
 from morpheus.cloud.hetzner.boxes import Boxes
 from morpheus.errors import UnreachableError
 from morpheus.registry.webdav import WebDavStore

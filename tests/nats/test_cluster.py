@@ -174,6 +174,65 @@ def test_the_system_account_is_closed_to_who_has_no_credentials(cluster: Grove) 
         asyncio.run(ask())
 
 
+# First what is asked, then what is heard: it would hear its own requests. NATS tells every account of itself.
+EAVESDROPPER = """
+import asyncio, os
+import nats, nats.errors
+
+async def main():
+    client = await nats.connect(os.environ["NATS_URL"])
+    answers = []
+    everybodys = ["SERVER.PING", "SERVER.PING.VARZ", "SERVER.PING.JSZ", "ACCOUNT.SYS.CONNZ"]
+    its_own = ["ACCOUNT.PING.CONNZ", "ACCOUNT.PING.STATZ", "USER.INFO"]
+    for what in (*everybodys, *its_own):
+        try:
+            answer = await client.request(f"$SYS.REQ.{what}", timeout=1)
+            answers += [what] if what in everybodys or b'"SYS"' in answer.data else []
+        except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
+            pass
+    heard = await client.subscribe("$SYS.>")
+    await client.flush()
+    print("listening", flush=True)
+    await asyncio.to_thread(input)  # until the system account's own user has heard something
+    await client.flush()
+    print(answers, heard.pending_msgs)
+    await client.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_program_that_knows_only_its_url_gets_nothing_of_the_system_account(cluster: Grove) -> None:
+    """Of the same kind as the workload's connection, on every node: neither an answer nor an event."""
+
+    async def something_happens(url: str) -> None:
+        async with admin.connected([url], cluster.access.system_seed) as system:
+            events = await system.subscribe("$SYS.>")
+            await system.flush()
+            async with admin.connected([url]):  # whoever comes is an event
+                await events.next_msg(timeout=10)
+
+    for name in cluster.names:
+        url = f"nats://localhost:{cluster.node(name).ports.client}"
+        with subprocess.Popen(
+            [sys.executable, "-c", EAVESDROPPER],
+            env={"NATS_URL": url},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as program:
+            try:
+                assert program.stdout is not None
+                assert program.stdout.readline() == "listening\n"
+                asyncio.run(something_happens(url))
+                out, err = program.communicate("go on\n", timeout=30)
+            finally:
+                program.kill()
+
+        assert (out, err) == ("[] 0\n", "")
+
+
 def test_the_system_account_is_closed_to_the_application(cluster: Grove) -> None:
     async def ask() -> None:
         async with admin.connected(cluster.urls(), cluster.access.app_seed) as client:

@@ -5,7 +5,7 @@ from morpheus.cli.show.founding import founded, founded_before, transfer
 from morpheus.cli.show.health import health, health_screen, watched
 from morpheus.cli.show.kept import backups, moved, replaced, report
 from morpheus.cli.show.settings import answers, changed, places, server, setting, settings, stopped, versions
-from morpheus.cli.show.text import document, printable, sentence
+from morpheus.cli.show.text import document, printable, sentence, warning
 
 __all__ = [
     "answers",
@@ -35,5 +35,6 @@ __all__ = [
     "torn_down",
     "transfer",
     "versions",
+    "warning",
     "watched",
 ]

@@ -28,6 +28,12 @@ def say(*texts: str) -> None:
     print(lines(*texts))
 
 
+def warning(text: str | None) -> None:
+    """What a person should know before, where there is anything; stdout is left to the result."""
+    if text:
+        print(lines(text), file=sys.stderr)
+
+
 def as_json(value: Any) -> None:
     print(jsonlib.dumps(value, indent=2))
 
@@ -46,7 +52,7 @@ def me() -> str:
     found = shutil.which("morpheus")
     if mine.name != "morpheus" or (found and Path(found).samefile(mine)):
         return "morpheus"
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OSError):  # it is elsewhere, or the current folder is gone
         return str(mine.absolute().relative_to(Path.cwd()))
     return str(mine)
 
