@@ -11,6 +11,7 @@ Nothing here depends on a lock, a clock or the end of a request. A lock only let
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,6 +34,7 @@ log = logging.getLogger("morpheus.registry")
 KEPT_REVISIONS = 20  # below the newest, for who is in the middle of reading one
 STALE = 20  # revisions that the published copy may be behind before a person hears of it
 LISTING_TRIES = 20  # of a look at revisions that others prune meanwhile
+EMPTY_PAUSE, LONGEST_PAUSE = 0.01, 0.64  # seconds until an empty one is looked at again; 9 s in all
 
 
 @dataclass(slots=True)
@@ -156,6 +158,7 @@ class Revisions:
 
     def _newest(self) -> Look:
         seen: set[int] = set()
+        pause = EMPTY_PAUSE
         for _ in range(LISTING_TRIES):
             numbers, now = self._numbers()
             if not numbers:
@@ -167,6 +170,11 @@ class Revisions:
             if newest := self._revision(number):  # else it was pruned meanwhile, by many commits
                 self._known = (numbers[number], newest)
                 return Look(newest, numbers, now)
+            if number in seen:  # a server that moves file by file may not be done
+                if pause == LONGEST_PAUSE / 2:  # once
+                    log.info("revision %d of %s is there, but empty: looking again", number, self.url)
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
             seen.add(number)
         if len(seen) == 1:
             raise RegistryBrokenError(self._unreadable(seen.pop(), "there is nothing in it"))
@@ -211,7 +219,7 @@ class Revisions:
     def _commit(self, revision: Revision, look: Look) -> Look:
         """Make *revision* and look again, or raise RegistryConflictError where another writer made it."""
         making = f"{self._name}.making/{_hour(look.now)}-{fresh_name()}"
-        made, reason = False, None
+        made, known, reason = False, False, None
         try:
             if not look.numbers:
                 self._dav.make_collections(f"{self._name}.versions")
@@ -221,10 +229,13 @@ class Revisions:
             raise UnwrittenError(str(error)) from error
         try:
             made = self._dav.move_once(making, f"{self._name}.versions/{revision.number}")
+            known = True
         except (TransientError, RegistryConflictError) as error:
             reason = error
         finally:
-            if not made:  # a move that is still under way finds nothing to move
+            # A move that may be under way would find nothing to move. One that moves file by file might by
+            # then have made the revision, which would stay empty: there the next sweep removes what is left.
+            if not made and (known or self._proven):
                 self._discard(making)
         after = self._settle(revision, made=made, reason=reason)
         self._known = (after.numbers.get(after.newest.number, ""), after.newest)

@@ -1,9 +1,12 @@
 """What each answer of a WebDAV server means to a writer: try again, look who won, or stop and say why."""
 
+import shutil
+import threading
+
 import pytest
 
 from morpheus.errors import RegistryBrokenError, RegistryConflictError, TransientError
-from morpheus.registry import Registry, Store, dav
+from morpheus.registry import Registry, Store, dav, revisions
 from tests.servers.fixtures import own_folder
 from tests.servers.others import first_of, published, through
 from tests.servers.proxy import Cut, Fault, Point, Proxy, Request, Say
@@ -81,6 +84,43 @@ def test_a_connection_that_ends_is_tried_again(store: Store, proxy: Proxy, metho
     add(Registry(store), 2)
 
     assert recorded(Registry(store)) == [1, 2]
+
+
+def test_a_move_whose_end_is_unknown_is_not_cut_short(store: Store, proxy: Proxy) -> None:
+    """A server that moves file by file could be left with an empty revision for ever."""
+    proxy.schedule(first_of("MOVE", "making", Cut(Point.REPLY)))
+
+    add(Registry(store), 2)
+
+    asked = [str(request) for request in proxy.requests]
+    moved = next(each for each in asked if each.startswith("MOVE")).removeprefix("MOVE ")
+    assert f"DELETE {moved}" not in asked
+    assert recorded(Registry(store)) == [1, 2]
+
+
+def test_a_revision_whose_file_is_still_on_its_way_is_waited_for(store: Store, server: WebDav) -> None:
+    versions = server.here / "morpheus/registry.versions"
+    whole, later = versions / "1/document.json", versions / "2/document.json"
+    later.parent.mkdir()
+    timer = threading.Timer(0.5, lambda: shutil.copy(whole, later))
+    timer.start()
+
+    assert recorded(Registry(store)) == [1]
+
+    timer.join()
+    assert later.exists()
+
+
+def test_a_revision_that_stays_empty_is_told_with_what_to_do(
+    store: Store, server: WebDav, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revisions, "LONGEST_PAUSE", 0.02)
+    (server.here / "morpheus/registry.versions/2").mkdir()
+
+    with pytest.raises(
+        RegistryBrokenError, match=r"versions/2/document\.json cannot be read \(there is nothing"
+    ):
+        store.read()
 
 
 @pytest.mark.parametrize("status", [500, 502, 503])
