@@ -219,7 +219,8 @@ class Revisions:
     def _commit(self, revision: Revision, look: Look) -> Look:
         """Make *revision* and look again, or raise RegistryConflictError where another writer made it."""
         making = f"{self._name}.making/{_hour(look.now)}-{fresh_name()}"
-        made, known, reason = False, False, None
+        made: bool | None = None  # None: nobody knows
+        reason = None
         try:
             if not look.numbers:
                 self._dav.make_collections(f"{self._name}.versions")
@@ -229,15 +230,14 @@ class Revisions:
             raise UnwrittenError(str(error)) from error
         try:
             made = self._dav.move_once(making, f"{self._name}.versions/{revision.number}")
-            known = True
         except (TransientError, RegistryConflictError) as error:
             reason = error
         finally:
             # A move that may be under way would find nothing to move. One that moves file by file might by
             # then have made the revision, which would stay empty: there the next sweep removes what is left.
-            if not made and (known or self._proven):
+            if made is False or (made is None and self._proven):
                 self._discard(making)
-        after = self._settle(revision, made=made, reason=reason)
+        after = self._settle(revision, made=bool(made), reason=reason)
         self._known = (after.numbers.get(after.newest.number, ""), after.newest)
         return after
 
