@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.result import Result
-from morpheus import settings as config
+from morpheus import folders
 from morpheus.machine.binaries import nats_server
 from morpheus.machine.local import is_free
 from morpheus.nats import admin, monitor
@@ -56,7 +56,7 @@ def _measure(folder: Path) -> tuple[list[float], list[float]]:
     from flows.plant import plant  # noqa: PLC0415  # after its settings
     from flows.teardown import teardown  # noqa: PLC0415
 
-    binary = str(nats_server(None, config.cache_dir(), "").path)
+    binary = str(nats_server(None, folders.cache_dir(), "").path)
     ours, bare = [], []
     for pair in range(PAIRS + 1):  # the first warms up
         planted = plant(name="bench", size="medium", cloud="local")

@@ -17,8 +17,8 @@ from pydantic import Field
 from blocks import open_cloud, open_registry
 from flows._peers import remove_peers, streams_at_stake
 from flows._undo import give_back, sweep, undo
+from morpheus import folders, site
 from morpheus import settings as config
-from morpheus import site
 from morpheus.cloud import Cloud, Order
 from morpheus.errors import LeaseLostError, MachineError, MorpheusError, PortTakenError
 from morpheus.forest import MAX_NODES, Forest, Price, size_warning, wanted_nodes
@@ -68,7 +68,7 @@ class Programs:
 
     @classmethod
     def found(cls, settings: config.Settings) -> "Programs":
-        server, workload = find_programs(settings.integration, config.cache_dir())
+        server, workload = find_programs(settings.integration, folders.cache_dir())
         log.info("nats-server %s from %s", server.version, server.origin)
         return cls(str(server.path), str(workload.path) if workload else None)
 

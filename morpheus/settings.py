@@ -20,10 +20,7 @@ from pydantic import (
 
 from morpheus import kept
 from morpheus.errors import InvalidInputError
-from morpheus.folders import cache_dir as cache_dir  # noqa: PLC0414  # found here by all who ask for settings
-from morpheus.folders import config_path as config_path  # noqa: PLC0414  # found here by all who ask for settings
-from morpheus.folders import data_dir as data_dir  # noqa: PLC0414  # found here by all who ask for settings
-from morpheus.folders import path_to_write as path_to_write  # noqa: PLC0414  # found here by all who ask for settings
+from morpheus.folders import config_path, data_dir
 
 SECRETS = {"password", "token"}  # keys whose values stand in no message
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

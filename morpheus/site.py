@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from morpheus import settings as config
+from morpheus import folders
 from morpheus.cloud import Cloud, Server
 from morpheus.errors import InvalidInputError, MorpheusError, RefusedError, TransientError
 from morpheus.folders import placed
@@ -56,19 +56,19 @@ class Known:
 
 def local_registry(folder: Path | None = None) -> Registry:
     """The registry of this machine's own forests."""
-    return Registry(LocalStore((folder or config.data_dir()) / "local.json"))
+    return Registry(LocalStore((folder or folders.data_dir()) / "local.json"))
 
 
 def local_cloud(folder: Path | None = None) -> "LocalCloud":
     from morpheus.cloud.local import LocalCloud  # noqa: PLC0415  # list never needs it
 
-    return LocalCloud(folder or config.data_dir())
+    return LocalCloud(folder or folders.data_dir())
 
 
 def access_folder(folder: Path | None = None) -> "AccessFolder":
     from morpheus.nats.access import AccessFolder  # noqa: PLC0415  # list never needs it
 
-    return AccessFolder((folder or config.data_dir()) / "access")
+    return AccessFolder((folder or folders.data_dir()) / "access")
 
 
 def configured_cloud(settings: Settings) -> Cloud:
@@ -102,7 +102,7 @@ def open_store(registry: RegistrySettings, name: str | None = None) -> Store:
 
         return s3.S3Store(s3.document_url(registry.url or ""), registry.username, password, name)
     url = (registry.url or "").removeprefix("file://")
-    path = placed(url, "registry.url") if url else config.data_dir() / "registry.json"
+    path = placed(url, "registry.url") if url else folders.data_dir() / "registry.json"
     return LocalStore(path.parent / f"{name}.json" if name else path)
 
 

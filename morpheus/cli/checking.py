@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from morpheus import folders, site
 from morpheus import settings as config
-from morpheus import site
 from morpheus.cloud.hetzner import HetznerCloud, keys
 from morpheus.cloud.hetzner import questions as hetzner
 from morpheus.errors import MorpheusError, RegistryBrokenError, UnreachableError
@@ -86,7 +86,7 @@ def answer(part: str, question: Question) -> Answer:
 
 def _settings() -> str:
     config.load()
-    path = config.config_path()
+    path = folders.config_path()
     return f"{path.absolute()} can be read" if path else "no morpheus.yaml: every setting has its default"
 
 

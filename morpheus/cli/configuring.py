@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 
+from morpheus import folders
 from morpheus import settings as config
 from morpheus.errors import InvalidInputError, MachineError
 from morpheus.files import make_folder, replace_file
@@ -62,9 +63,9 @@ def masked(secret: str) -> str:
 
 
 def places(environment: Mapping[str, str] = os.environ) -> Places:
-    path = config.path_to_write(environment).absolute()
+    path = folders.path_to_write(environment).absolute()
     named = bool(environment.get("MORPHEUS_CONFIG"))
-    return Places(path, path.exists(), named, config.data_dir(environment), config.cache_dir(environment))
+    return Places(path, path.exists(), named, folders.data_dir(environment), folders.cache_dir(environment))
 
 
 def entries(environment: Mapping[str, str] = os.environ) -> list[Entry]:

@@ -99,11 +99,11 @@ def _signalled(error: BaseException | None) -> int:
 
 def _written_down(error: Exception) -> str:
     """Write down all there is to know; where it stands, in words."""
-    from morpheus import settings  # noqa: PLC0415  # only for the rare fault
+    from morpheus import folders  # noqa: PLC0415  # only for the rare fault
 
     text = f"{datetime.now(UTC).isoformat()}\n{''.join(traceback.format_exception(error))}\n"
     with contextlib.suppress(OSError, RuntimeError):  # the latter is said of a home that nobody has
-        path = settings.data_dir() / "faults.log"
+        path = folders.data_dir() / "faults.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as log:
             log.write(text)

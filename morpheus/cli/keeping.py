@@ -6,8 +6,8 @@ import os
 import sys
 from urllib.parse import urlsplit
 
+from morpheus import folders, site
 from morpheus import settings as config
-from morpheus import site
 from morpheus.errors import InvalidInputError
 from morpheus.registry import Store, care
 from morpheus.registry.document import Document
@@ -26,7 +26,7 @@ def store(*, local: bool) -> Store:
     """
     settings = config.load()
     if local:
-        return LocalStore(config.data_dir() / "local.json")
+        return LocalStore(folders.data_dir() / "local.json")
     if settings.registry.type is None:
         raise InvalidInputError(
             "No registry is configured: see morpheus init. For the one of this machine's own "

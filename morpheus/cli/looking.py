@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import morpheus
+from morpheus import folders, site
 from morpheus import settings as config
-from morpheus import site
 from morpheus.errors import ForestNotFoundError, InvalidInputError, MachineError, MissingPartError
 from morpheus.files import make_folder, replace_file
 from morpheus.forest import check_name
@@ -101,7 +101,7 @@ def versions() -> dict[str, str]:
 
     try:
         wanted = config.load().integration
-        server = nats_server(wanted.nats_version, config.cache_dir(), wanted.nats_releases_url)
+        server = nats_server(wanted.nats_version, folders.cache_dir(), wanted.nats_releases_url)
         nats = f"{server.version} from {server.origin}"
     except MissingPartError as error:
         nats = str(error)

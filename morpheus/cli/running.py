@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from morpheus import folders, site, watch
 from morpheus import settings as config
-from morpheus import site, watch
 from morpheus.cli import progress, server, show, starting, temporary
 from morpheus.cli.looking import forget_contexts, the_forest
 from morpheus.cloud import Cloud
@@ -46,7 +46,7 @@ def plan(
     site.check_unique(settings, wanted.name, registry)
     if where.runs_programs:
         with progress.shown("Looking for the programs ..."):
-            find_programs(settings.integration, config.cache_dir())
+            find_programs(settings.integration, folders.cache_dir())
     is_new = wanted.name not in document.forests
     with progress.shown("Asking whether that can be had ..."):
         where.check(creates=is_new)
@@ -143,7 +143,7 @@ def _prefect() -> Iterator[None]:
             os.environ.update(running.client_environment())
         else:
             # Of its own: it goes with the command, and must not reach the database of the one that stays.
-            own = temporary.start(config.data_dir() / "prefect-temporary")
+            own = temporary.start(folders.data_dir() / "prefect-temporary")
             os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
             os.environ.update(own.client_environment())
         # Prefect takes its settings at import, which lasts as long as the server's start.

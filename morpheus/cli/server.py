@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from morpheus import settings as config
+from morpheus import folders
 from morpheus.cli import collecting
 from morpheus.errors import MachineError, MissingPartError, NotReadyError, RefusedError, UnreachableError
 from morpheus.files import make_folder, replace_file
@@ -67,7 +67,7 @@ class Up:
 
 
 def _folder() -> Path:
-    return config.data_dir() / "prefect"
+    return folders.data_dir() / "prefect"
 
 
 @contextlib.contextmanager
@@ -272,11 +272,11 @@ def _worker_environment(folder: Path) -> dict[str, str]:
     """
     temporary = folder / "tmp"
     make_folder(temporary)
-    path = config.config_path()
+    path = folders.config_path()
     named = {"MORPHEUS_CONFIG": str(path.absolute())} if path else {}
     return {
         **named,
-        "MORPHEUS_DATA_DIR": str(config.data_dir()),
+        "MORPHEUS_DATA_DIR": str(folders.data_dir()),
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "TMPDIR": str(temporary),
     }

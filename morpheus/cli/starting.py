@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from morpheus import kept, site, transfer
+from morpheus import folders, kept, site, transfer
 from morpheus import settings as config
 from morpheus.cli import asking, choosing, configuring, progress
 from morpheus.cli.choosing import Kind, Wish
@@ -97,7 +97,7 @@ def exported() -> tuple[str, tuple[str, ...]]:
         raise InvalidInputError(f"The password of {registry.username} is not known here. {_no_password()}")
     store = site.open_store(registry)
     mine = (store.url, registry.username)
-    known = next((each for each in kept.known(config.data_dir()) if (each.url, each.username) == mine), None)
+    known = next((each for each in kept.known(folders.data_dir()) if (each.url, each.username) == mine), None)
     registry_id = site.require_shared(settings).read().registry_id
     if not registry_id:
         raise InvalidInputError(f"No registry stands at {store.url} yet: run morpheus init --url first.")
@@ -120,7 +120,7 @@ def imported() -> Outcome:
     """
     from morpheus import founding  # noqa: PLC0415  # imports hcloud
 
-    settings, folder = config.load(), config.data_dir()
+    settings, folder = config.load(), folders.data_dir()
     access = transfer.understood(asking.secret("Transfer text"))
     if settings.registry.type and not _is_of(settings.registry, access):
         raise _other(settings)
@@ -158,7 +158,7 @@ def _configured(settings: Settings, wish: Wish) -> Outcome:
 def _other(settings: Settings) -> RefusedError:
     return RefusedError(
         f"A registry is configured already: {site.open_store(settings.registry).url} "
-        f"({config.config_path()}). Nothing was changed; morpheus registry migrate moves it elsewhere."
+        f"({folders.config_path()}). Nothing was changed; morpheus registry migrate moves it elsewhere."
     )
 
 
@@ -175,7 +175,7 @@ def _is_of(registry: RegistrySettings, access: Access) -> bool:
     if (access.url, access.username) == (url, registry.username):
         return True
     mine = (access.registry_id, url, registry.username)
-    return any((each.registry_id, each.url, each.username) == mine for each in kept.known(config.data_dir()))
+    return any((each.registry_id, each.url, each.username) == mine for each in kept.known(folders.data_dir()))
 
 
 # The three ways
@@ -185,7 +185,7 @@ def _in_box(settings: Settings, wish: Wish) -> Outcome:
     from morpheus import founding  # noqa: PLC0415  # imports hcloud
     from morpheus.cloud.hetzner.boxes import Boxes  # noqa: PLC0415  # imports hcloud
 
-    boxes, folder = Boxes(settings.machine.hetzner), config.data_dir()
+    boxes, folder = Boxes(settings.machine.hetzner), folders.data_dir()
     with _alone():
         where = choosing.where_meant(boxes.find(), kept.known(folder), wish.box)
         if isinstance(where, founding.Elsewhere):
@@ -208,7 +208,7 @@ def _in_box_of_another(boxes: "Boxes", where: "Elsewhere", wish: Wish) -> Outcom
     """The registry of a box whose password this device does not have."""
     from morpheus import founding  # noqa: PLC0415  # imports hcloud
 
-    folder = config.data_dir()
+    folder = folders.data_dir()
     if wish.kind is not Kind.SUBACCOUNT and where.access is None:
         sentence = (
             f"The registry is in the Storage Box {where.box}, which another device made; its password is "
@@ -252,7 +252,7 @@ def _at_url(wish: Wish) -> Outcome:
         registry = _registry(kind, url, username, _password(kind, url, username))
         site.open_store(registry)  # says what is wrong with the address
         with _alone(), progress.shown(f"Looking at {url} ..."):
-            founded = founding.found_at(registry, config.data_dir())
+            founded = founding.found_at(registry, folders.data_dir())
     return _settled(founded)
 
 
@@ -278,7 +278,7 @@ def _password(kind: str, url: str, username: str | None) -> SecretStr | None:
     )
     if told:
         return SecretStr(told)
-    if known := kept.password(config.data_dir(), url, username):
+    if known := kept.password(folders.data_dir(), url, username):
         return known
     if not sys.stdin.isatty():
         names = f"STORAGEBOX_PASSWORD or {TARGET_PASSWORD}" if kind == "storagebox" else TARGET_PASSWORD
@@ -324,12 +324,12 @@ def _written(registry: RegistrySettings, key: str | None, *notes: str) -> Outcom
 
 
 def _outcome(registry: RegistrySettings, key: str | None = None, *notes: str) -> Outcome:
-    path = config.path_to_write().absolute()
+    path = folders.path_to_write().absolute()
     return Outcome(registry, site.open_store(registry).url, path, key, notes=notes)
 
 
 def _alone() -> AbstractContextManager[None]:
     """Keep a second init of this device waiting."""
-    folder = config.data_dir()
+    folder = folders.data_dir()
     make_folder(folder)
     return locked(folder / ".init.lock", timeout=LOCK_TIMEOUT)

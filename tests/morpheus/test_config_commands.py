@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from morpheus import settings
+from morpheus import folders, settings
 from morpheus.cli.app import app
 from morpheus.cli.configuring import masked
 
@@ -55,8 +55,8 @@ def test_without_a_file_path_says_where_set_makes_one(file: Path) -> None:
         "config": str(file),
         "exists": False,
         "named": False,
-        "data": str(settings.data_dir()),
-        "cache": str(settings.cache_dir()),
+        "data": str(folders.data_dir()),
+        "cache": str(folders.cache_dir()),
     }
     assert "not there yet: every setting has its default" in config("path").stdout
 

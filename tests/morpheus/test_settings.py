@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from morpheus.errors import InvalidInputError
-from morpheus.settings import Settings, cache_dir, config_path, data_dir, load
+from morpheus.folders import cache_dir, config_path, data_dir
+from morpheus.settings import Settings, load
 from morpheus.site import local_registry, shared_registry
 
 

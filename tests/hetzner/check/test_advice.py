@@ -4,7 +4,7 @@ import hcloud
 import pytest
 from typer.testing import CliRunner
 
-from morpheus import settings
+from morpheus import folders
 from morpheus.cli.app import app
 from tests.hetzner.check.device import Device
 from tests.hetzner.project import ensure, provider
@@ -21,7 +21,7 @@ def test_all_is_well_and_nothing_is_changed(device: Device) -> None:
     changes = {each: count for each, count in simulator.requests.items() if not each.startswith("GET ")}
     assert changes == {"PUT /ssh_keys/{id}": 1}
     assert (simulator.billable(), simulator.ssh_keys, simulator.firewalls) == ([], {}, {})
-    assert not settings.data_dir().exists()
+    assert not folders.data_dir().exists()
     assert sum(simulator.requests.values()) <= 8
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import obstore
 import pytest
 
-from morpheus import settings
+from morpheus import folders
 from morpheus.cli import checking
 from morpheus.forest import Forest, Node
 from morpheus.registry import Registry, Store
@@ -27,7 +27,7 @@ APACHE = pytest.param("apache", marks=pytest.mark.servers)
 
 def test_the_forests_of_the_registry_are_named(device: Device) -> None:
     forest = Forest("oak", "hetzner").with_nodes(Node("oak-node-1", "2001:db8::1", status="active"))
-    Registry(LocalStore(settings.data_dir() / "registry.json")).update(
+    Registry(LocalStore(folders.data_dir() / "registry.json")).update(
         lambda document, _: document.with_forest(forest)
     )
 
@@ -85,8 +85,8 @@ def test_a_wrong_password_of_the_registry_is_told(
 
 
 def test_a_broken_registry_is_told_with_its_advice(device: Device) -> None:
-    settings.data_dir().mkdir()
-    (settings.data_dir() / "registry.json").write_text("{}")
+    folders.data_dir().mkdir()
+    (folders.data_dir() / "registry.json").write_text("{}")
 
     code, says = device.failed("registry")
 
