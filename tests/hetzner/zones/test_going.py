@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import hcloud
 import pytest
+from hcloud.servers import BoundServer
 from hcloud.zones import BoundZone
 
 from morpheus.cloud.hetzner import HetznerCloud
@@ -23,15 +24,26 @@ def test_a_name_goes_with_its_server_alone(make: Make, simulator: Simulator, zon
     assert sorted(simulator.servers) == ["oak-node-1", "oak-node-3"]
 
 
-def test_a_name_whose_server_is_gone_already_goes_as_well(
-    make: Make, simulator: Simulator, client: hcloud.Client, zone: BoundZone
-) -> None:
+@pytest.fixture
+def cloud_of_one(make: Make, zone: BoundZone) -> HetznerCloud:
+    """With one server, which has its name."""
     cloud = make()
     cloud.admit(OURS, "oak", ensure(cloud, 1))
+    return cloud
+
+
+@pytest.fixture
+def server(cloud_of_one: HetznerCloud, client: hcloud.Client) -> BoundServer:
     (server,) = client.servers.get_all()
+    return server
+
+
+def test_a_name_whose_server_is_gone_already_goes_as_well(
+    cloud_of_one: HetznerCloud, simulator: Simulator, server: BoundServer
+) -> None:
     server.delete()
 
-    cloud.delete_server(OURS, "oak-node-1")
+    cloud_of_one.delete_server(OURS, "oak-node-1")
 
     assert names(simulator) == {}
 
@@ -60,15 +72,12 @@ def test_nodes_that_go_together_share_looks(make: Make, simulator: Simulator, zo
 
 
 def test_a_server_that_stays_keeps_its_name(
-    make: Make, simulator: Simulator, client: hcloud.Client, zone: BoundZone
+    cloud_of_one: HetznerCloud, simulator: Simulator, server: BoundServer
 ) -> None:
-    cloud = make()
-    cloud.admit(OURS, "oak", ensure(cloud, 1))
-    (server,) = client.servers.get_all()
     server.change_protection(delete=True, rebuild=True)
 
     with pytest.raises(CloudError, match="protected"):
-        cloud.delete_server(OURS, "oak-node-1")
+        cloud_of_one.delete_server(OURS, "oak-node-1")
 
     assert list(names(simulator)) == ["oak-node-1/AAAA"]
 
