@@ -28,7 +28,8 @@ from tests.servers import free_port
 
 KEY_ID, SECRET = "AKIDmorpheus", "aÄ+/=&?# %41'\"end"
 BUCKET = "registries"
-HIGHEST_PORT = 55535  # SeaweedFS takes the port 10000 above each for its own protocol
+PARTNER = 10000  # SeaweedFS takes the port that much above each for its own protocol
+SOCKETS = Path("/tmp")  # where it makes a socket for each of its ports: what another user's run left stops it
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def seaweed(folder: Path) -> Iterator[S3]:
     identities = [{"name": "tests", "credentials": credentials, "actions": ["Admin"]}]
     folder.mkdir(parents=True)
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-    master, volume, filer, s3 = (_port_with_partner() for _ in range(4))
+    master, volume, filer, s3 = ports = [port_with_partner() for _ in range(4)]
     options = {
         "ip": "127.0.0.1",
         "ip.bind": "127.0.0.1",
@@ -100,12 +101,27 @@ def seaweed(folder: Path) -> Iterator[S3]:
     finally:
         process.kill()
         process.wait(timeout=20)
+        for socket_file in (each for port in ports for each in _sockets(port)):
+            socket_file.unlink(missing_ok=True)
 
 
-def _port_with_partner() -> int:
-    while (port := free_port()) > HIGHEST_PORT:
-        pass
-    return port
+def port_with_partner() -> int:
+    for _ in range(100):
+        port = free_port()
+        if _is_free(port + PARTNER) and not _sockets(port):
+            return port
+    raise AssertionError(f"100 free ports, none with a free one {PARTNER} above and no socket in {SOCKETS}")
+
+
+def _is_free(port: int) -> bool:
+    with contextlib.suppress(OSError, OverflowError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False
+
+
+def _sockets(port: int) -> list[Path]:
+    """The sockets that SeaweedFS makes, or has left, for a port and its partner."""
+    return [each for of in (port, port + PARTNER) for each in SOCKETS.glob(f"seaweedfs-*-{of}.sock")]
 
 
 @dataclass
