@@ -9,7 +9,7 @@ import gc, sqlite3, sys
 gc.disable()  # so that it is the thread alone that finds it
 if sys.argv[2] == "often":
     from morpheus.cli import collecting
-    collecting._START, collecting.EVERY = 0.01, 0.05
+    collecting.EVERY = 0.05
     collecting.collect_often()
 
 def connect():
@@ -42,3 +42,38 @@ def test_a_cursor_that_was_forgotten_while_it_wrote_locks_out_the_others(tmp_pat
 
 def test_where_it_is_looked_for_often_the_others_write_soon(tmp_path: Path) -> None:
     assert outcome(tmp_path / "with.db", "often") == "written"
+
+
+HELD = """
+import gc, time, weakref
+from morpheus.cli import collecting
+
+class Cursor:
+    pass
+
+def wait_for(what):
+    end = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+gc.disable()
+collecting.EVERY, collecting.ALL = 0.02, 20
+collecting.collect_often()
+loaded = [[] for _ in range(500_000)]  # in the middle of its life, as a server does
+cursor = Cursor()
+cursor.itself, gone = cursor, weakref.ref(cursor)
+wait_for(lambda: len(gc.get_objects()) < 5_000)
+print("set aside")
+del cursor
+wait_for(lambda: gone() is None)
+print("found")
+"""
+
+
+def test_what_is_alive_is_set_aside_and_found_all_the_same_once_it_is_forgotten() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELD], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.stdout.split("\n")[:2] == ["set aside", "found"], done.stderr
