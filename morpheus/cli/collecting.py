@@ -4,8 +4,8 @@ A request that ends early can leave a cursor open in which it wrote, and with it
 writers, until the garbage collector finds both; every other write waits for that, up to a minute long, and
 so does the flow that needs it (seen with Prefect 3.8: once in some fifty flows). So what came lately is
 looked through every second. What is alive is set aside whenever that is much: the server loads half a
-million objects in its first twenty seconds, and to look at them all takes a fifth of a second. What was in
-use when it was set aside, and is forgotten since, is found twice a minute, when all is looked through.
+million objects in its first twenty seconds, and to look at them all takes some 0.15 s. What was in use when
+it was set aside, and is forgotten since, is found twice a minute, when all is looked through.
 """
 
 import gc

@@ -28,6 +28,7 @@ from tests.servers import free_port
 
 KEY_ID, SECRET = "AKIDmorpheus", "aÄ+/=&?# %41'\"end"
 BUCKET = "registries"
+HIGHEST_PORT = 65535
 PARTNER = 10000  # SeaweedFS takes the port that much above each for its own protocol
 SOCKETS = Path("/tmp")  # where it makes a socket for each of its ports: what another user's run left stops it
 
@@ -101,25 +102,25 @@ def seaweed(folder: Path) -> Iterator[S3]:
     finally:
         process.kill()
         process.wait(timeout=20)
-        for socket_file in (each for port in ports for each in _sockets(port)):
+        for socket_file in (each for port in ports for each in sockets_of(port)):
             socket_file.unlink(missing_ok=True)
 
 
 def port_with_partner() -> int:
     for _ in range(100):
         port = free_port()
-        if _is_free(port + PARTNER) and not _sockets(port):
+        if port + PARTNER <= HIGHEST_PORT and _is_free(port + PARTNER) and not sockets_of(port):
             return port
     raise AssertionError(f"100 free ports, none with a free one {PARTNER} above and no socket in {SOCKETS}")
 
 
 def _is_free(port: int) -> bool:
-    with contextlib.suppress(OSError, OverflowError), socket.create_server(("127.0.0.1", port)):
+    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
         return True
     return False
 
 
-def _sockets(port: int) -> list[Path]:
+def sockets_of(port: int) -> list[Path]:
     """The sockets that SeaweedFS makes, or has left, for a port and its partner."""
     return [each for of in (port, port + PARTNER) for each in SOCKETS.glob(f"seaweedfs-*-{of}.sock")]
 
