@@ -44,6 +44,29 @@ def test_where_it_is_looked_for_often_the_others_write_soon(tmp_path: Path) -> N
     assert outcome(tmp_path / "with.db", "often") == "written"
 
 
+MAKING = """
+import gc, time
+from morpheus.cli import collecting
+
+gc.freeze = lambda: None  # as when much is loaded between two looks
+loaded = [[] for _ in range(300_000)]
+collecting.EVERY = 0
+collecting.collect_often()
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    tuple(each for each in range(200))  # which is made longer on the way, and must be nobody else's meanwhile
+print("made")
+"""
+
+
+def test_what_other_threads_are_making_is_not_touched() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MAKING], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.stdout == "made\n", done.stderr
+
+
 HELD = """
 import gc, time, weakref
 from morpheus.cli import collecting
