@@ -2,6 +2,7 @@
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -112,6 +113,20 @@ def test_planting_five_nodes_takes_few_requests(tmp_path: Path) -> None:
         looks = simulator.requests["GET /actions"]
         assert simulator.requests.total() - looks <= 20  # of 40, with some 16 looks: the rest is the flow's
         assert looks <= took / actions.TICK + 3
+
+
+def test_who_comes_a_moment_later_shares_the_look(
+    cloud: HetznerCloud, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "GATHERING", 1.0)  # this computer may be busy
+
+    with ThreadPoolExecutor(4) as pool:
+        for k in range(1, 5):
+            pool.submit(cloud.ensure_server, order(k))
+            time.sleep(0.01)
+
+    assert simulator.requests["GET /servers"] == 1
+    assert len(simulator.billable()) == 4
 
 
 def test_what_costs_money_is_billed_until_it_is_gone(cloud: HetznerCloud, simulator: Simulator) -> None:

@@ -29,6 +29,7 @@ RETRIES = 2  # by the client, after one and up to two seconds
 MARGIN = (RETRIES + 1) * (CONNECT_TIMEOUT + ANSWER_TIMEOUT) + 3.0  # seconds that a call lasts, at most
 CONNECTIONS = 20
 RESERVE = 5  # requests of the project's limit that are left to others
+GATHERING = 0.05  # seconds until a look begins that several share
 LONGEST_PAUSE = 5.0  # seconds before one request
 SECONDS_OF_LIMIT = 3600
 SAID_AGAIN = 5.0  # seconds until it is said again that there is no answer
@@ -215,25 +216,29 @@ class _Pace:
 
 
 class Shared(Generic[Answer]):
-    """A look that callers in several threads share: one that began after they came serves them all."""
+    """A look that callers in several threads share: one that began after they came serves them all.
+
+    Tasks of one flow come one after the other, so it begins a moment after the first has come.
+    """
 
     def __init__(self, look: Callable[[], Answer]) -> None:
         self._look = look
         self._turn = threading.Condition()
         self._begun = self._ended = 0
+        self._gathers = False
         self._answer: Answer | Exception
 
     def __call__(self) -> Answer:
         with self._turn:
             wanted = self._begun + 1
-            while self._ended < wanted and self._begun > self._ended:
+            while self._ended < wanted and (self._gathers or self._begun > self._ended):
                 self._turn.wait()
-            if self._ended < wanted:
-                self._begun += 1
-                mine = True
-            else:
-                mine = False
+            mine = self._ended < wanted
+            self._gathers |= mine
         if mine:
+            time.sleep(GATHERING)
+            with self._turn:
+                self._begun, self._gathers = self._begun + 1, False
             self._fetch()
         answer = self._answer
         if isinstance(answer, Exception):
