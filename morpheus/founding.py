@@ -1,22 +1,18 @@
 """How a device comes to the shared registry: in a Storage Box, at an address, or brought as text.
 
 Everything here is *ensure*: after a kill at any point the same command goes on where it stopped. What opens
-the registry is kept on this device before the thing that it opens is made. There is one key to a registry,
-made by whoever founds it; a value beside the registry proves it, from which it cannot be found out.
+the registry is kept on this device before the thing that it opens is made. Its key is told of in
+morpheus/keyring.py.
 """
 
-import base64
 import contextlib
-import hashlib
-import hmac
-import json
+import functools
 import logging
 import secrets
 import string
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -31,12 +27,12 @@ from morpheus.errors import (
     MorpheusError,
     NotReadyError,
     RefusedError,
-    RegistryConflictError,
     TransientError,
 )
 from morpheus.interrupted import GO_ON, leaves
 from morpheus.kept import Access
-from morpheus.registry import SECRETS, Registry, Store
+from morpheus.keyring import KEY_CHECK, Keeper, Key, make_key, new_key, settle_key
+from morpheus.registry import Registry, Store
 from morpheus.registry.document import Document
 from morpheus.settings import RegistrySettings
 from morpheus.wait import wait_until
@@ -44,19 +40,8 @@ from morpheus.wait import wait_until
 log = logging.getLogger("morpheus.founding")
 
 ANSWER_TIMEOUT, ANSWER_INTERVAL = 300.0, 2.0  # seconds until a new box must let us in, and between two tries
-KEY_CHECK = f"{SECRETS}/_key"  # no forest has such a name
-CHECK_TRIES = 5
 PASSWORD_LENGTH = 40
 SPECIAL = "-.,:;_+=?"  # of those Hetzner allows, none that YAML, shells or URLs take for theirs at once
-KEY_BYTES = 32
-
-
-class Key(StrEnum):
-    """What this device knows of the registry's key."""
-
-    MADE = "made"
-    PROVEN = "proven"
-    MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,26 +193,27 @@ def found_at(registry: RegistrySettings, folder: Path) -> Founded:
     store = site.open_store(registry)
     store.read()  # who typed a wrong address hears of it at once
     with leaves(f"A registry may be begun at {store.url}; {GO_ON}"):
-        return _begun_at(store, access, folder)
+        document = _made(store, uuid.uuid4().hex)
+        access = replace(access, registry_id=document.registry_id or "", url=store.url)
+        access = kept.with_key(access, kept.key(folder, access.registry_id))
+        keeper = Keeper(
+            functools.partial(site.open_store, registry), access.type, access.username, folder, access.key
+        )
+        return _begun_at(keeper, access)
 
 
-def _begun_at(store: Store, access: Access, folder: Path) -> Founded:
-    document = _made(store, uuid.uuid4().hex)
-    access = replace(access, registry_id=document.registry_id or "", url=store.url)
-    access = kept.with_key(access, kept.key(folder, access.registry_id))
-    checks = _checks(access)
-    if access.key is None and checks.read().text is None:
-        access = replace(access, key=new_key())
-        kept.keep(folder, access)
-        try:
-            key = settle_key(checks, access)
-        except RefusedError:  # another device came first, and nothing was encrypted with ours
-            kept.forget_key(folder, access)
-            access, key = replace(access, key=None), Key.MISSING
-    else:
-        key = settle_key(checks, access)
-    kept.keep(folder, access)
-    return Founded(access, key)
+def _begun_at(keeper: Keeper, access: Access) -> Founded:
+    """The registry of *keeper*, whose document is there, with its key where this device can have it."""
+    if access.key is not None:
+        key = settle_key(keeper.checks, access.key, keeper.url)
+        kept.keep(keeper.folder, access)
+        return Founded(access, key)
+    kept.keep(keeper.folder, access)  # the key's place
+    if keeper.checks.read().text is None:
+        with contextlib.suppress(RefusedError):  # another device came first
+            made, key = make_key(keeper, access.registry_id)
+            return Founded(replace(access, key=made), key)
+    return Founded(access, Key.MISSING)
 
 
 def found_by_text(access: Access, folder: Path) -> Founded:
@@ -239,7 +225,7 @@ def found_by_text(access: Access, folder: Path) -> Founded:
             "print a new one (morpheus init --export)."
         )
     access = kept.with_key(access, kept.key(folder, access.registry_id))
-    founded = Founded(access, settle_key(_checks(access), access))
+    founded = Founded(access, _settled_key(access))
     mine = next((each for each in kept.known(folder) if each.registry_id == access.registry_id), None)
     if mine and mine.device and mine.url:  # its own subaccount stays in use
         founded = Founded(replace(mine, key=access.key), founded.key)
@@ -255,45 +241,9 @@ def settled(access: Access, folder: Path, *, patiently: bool = False) -> Founded
     document = _made(store, access.registry_id)
     if document.registry_id != access.registry_id:  # the box was emptied, and a registry moved into it
         log.warning("%s has another id than its Storage Box says", store.url)
-    key = settle_key(_checks(access), access)
+    key = _settled_key(access)
     kept.keep(folder, access)
     return Founded(access, key)
-
-
-def settle_key(checks: Store, access: Access) -> Key:
-    """Prove the key by the value in *checks*; who has a key and finds no value makes that.
-
-    Raises:
-        RefusedError: it is not the registry's key.
-    """
-    if access.key is None:
-        return Key.MISSING
-    mine, trouble = check_value(access), None
-    for _ in range(CHECK_TRIES):
-        try:
-            snapshot = checks.read()
-            if snapshot.text is None:
-                checks.write(mine, snapshot.version, backup=False)
-                return Key.MADE
-        except (TransientError, RegistryConflictError) as error:
-            trouble = error
-            continue
-        if hmac.compare_digest(snapshot.text.strip(), mine.strip()):
-            return Key.PROVEN
-        raise RefusedError(
-            f"The key here is not the one that the registry {access.url} was founded with: bring that with "
-            "morpheus init --export on a device that has it, and morpheus init --import here."
-        )
-    assert trouble
-    raise trouble
-
-
-def check_value(access: Access) -> str:
-    """What proves the key of *access*, and tells nothing about it."""
-    assert access.key
-    key = base64.b64decode(access.key.get_secret_value())
-    proof = hmac.new(key, b"morpheus key check 1", hashlib.sha256)
-    return json.dumps({"version": 1, "check": proof.hexdigest()}) + "\n"
 
 
 def new_password() -> SecretStr:
@@ -303,10 +253,6 @@ def new_password() -> SecretStr:
     letters += [secrets.choice("".join(classes)) for _ in range(PASSWORD_LENGTH - len(letters))]
     secrets.SystemRandom().shuffle(letters)
     return SecretStr("".join(letters))
-
-
-def new_key() -> SecretStr:
-    return SecretStr(base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode())
 
 
 def _settings(access: Access) -> RegistrySettings:
@@ -322,6 +268,15 @@ def _settings(access: Access) -> RegistrySettings:
 
 def _registry(access: Access) -> Registry:
     return Registry(site.open_store(_settings(access)))
+
+
+def _settled_key(access: Access) -> Key:
+    """Prove the key of *access*, if it has one.
+
+    Raises:
+        RefusedError: it is not the registry's.
+    """
+    return settle_key(_checks(access), access.key, access.url or "") if access.key else Key.MISSING
 
 
 def _checks(access: Access) -> Store:

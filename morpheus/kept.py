@@ -5,9 +5,10 @@ password or a key that is lost comes back from nowhere. So what is kept stays be
 of the same registry, and gives its place only to what holds all of it. The newest is first, and counts.
 """
 
+import contextlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from morpheus.errors import InvalidInputError, MachineError
+from morpheus.errors import InvalidInputError, MachineError, StoreBusyError
 from morpheus.files import make_folder, replace_file
 
 log = logging.getLogger("morpheus.kept")
 
 NAME = "registry-access.json"
+LOCK_TIMEOUT = 30.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +95,12 @@ def keep(folder: Path, access: Access) -> None:
     Raises:
         MachineError: the file cannot be written; it is as it was.
     """
-    entries = known(folder)
-    same = [each for each in entries if _same(each, access)]
-    access = with_key(access, next((each.key for each in same if each.key), None))
-    behind = [each for each in entries if each not in same or not _holds(access, each)]
-    _write(folder, [access, *behind])
+    with _alone(folder):
+        entries = known(folder)
+        same = [each for each in entries if _same(each, access)]
+        access = with_key(access, next((each.key for each in same if each.key), None))
+        behind = [each for each in entries if each not in same or not _holds(access, each)]
+        _write(folder, [access, *behind])
     if same and same[0] in behind:
         log.warning(
             "another password or key of %s at %s was kept before: it stays in %s, and the new one counts",
@@ -109,12 +112,14 @@ def keep(folder: Path, access: Access) -> None:
 
 def forget(folder: Path, access: Access) -> None:
     """Keep exactly *access* no longer; only for what was never used."""
-    _write(folder, [each for each in known(folder) if each != access])
+    with _alone(folder):
+        _write(folder, [each for each in known(folder) if each != access])
 
 
 def forget_key(folder: Path, access: Access) -> None:
     """Keep *access* without its key, which was made up for it and never used."""
-    _write(folder, [replace(each, key=None) if each == access else each for each in known(folder)])
+    with _alone(folder):
+        _write(folder, [replace(each, key=None) if each == access else each for each in known(folder)])
 
 
 def with_key(access: Access, key: SecretStr | None) -> Access:
@@ -157,9 +162,28 @@ def _raw(access: Access) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text is not None}
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other programs from writing between our look and our own write, whose secrets would be lost.
+
+    Raises:
+        StoreBusyError: another one was at it for too long.
+    """
+    import filelock  # noqa: PLC0415  # reading commands never need it
+
+    make_folder(folder)
+    lock = filelock.FileLock(folder / f".{NAME}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.01)
+    try:
+        with lock:
+            yield
+    except filelock.Timeout as error:
+        raise StoreBusyError(f"Another program is writing {path(folder)}: run this again.") from error
+    except OSError as error:
+        raise MachineError(f"Cannot write {path(folder)}: {error.strerror or error}.") from error
+
+
 def _write(folder: Path, entries: Sequence[Access]) -> None:
     text = json.dumps({"version": 1, "registries": [_raw(each) for each in entries]}, indent=2)
-    make_folder(folder)
     try:
         replace_file(path(folder), f"{text}\n".encode())
     except OSError as error:

@@ -43,6 +43,13 @@ class MemoryStore:
             self._text, self._version = text, str(next(self._versions))
             return self._version
 
+    def remove(self, expected: str) -> None:
+        with self._lock:
+            if self._version is None or self._version != expected:
+                raise RegistryConflictError(f"Another writer changed {self.url} at the same time.")
+            self._text = self._version = None
+            self._backups.clear()
+
     def turn(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 

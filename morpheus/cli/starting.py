@@ -65,7 +65,7 @@ def run(wish: Wish) -> Outcome:
         return _configured(settings, wish)
     kind = wish.kind or choosing.kind_wanted(settings, wish)
     if kind is Kind.NONE:
-        return _written(RegistrySettings(type="none"), None)
+        return _here()
     if kind is Kind.URL:
         return _at_url(wish)
     return _in_box(settings, replace(wish, kind=kind))
@@ -101,7 +101,7 @@ def exported() -> tuple[str, tuple[str, ...]]:
     registry_id = site.require_shared(settings).read().registry_id
     if not registry_id:
         raise InvalidInputError(f"No registry stands at {store.url} yet: run morpheus init --url first.")
-    key = known.key if known else None
+    key = kept.key(folders.data_dir(), registry_id)
     access = Access(registry_id, registry.type, store.url, registry.username, registry.password, key)
     warnings = ["This line opens the registry to whoever reads it, for as long as the password holds."]
     if key is None:
@@ -231,6 +231,16 @@ def _in_box_of_another(boxes: "Boxes", where: "Elsewhere", wish: Wish) -> Outcom
     with progress.shown("Making a subaccount for this device ..."):
         founded = founding.found_by_account(boxes, where, folder)
     return _settled(founded, f"Subaccount: {founded.access.username}.")
+
+
+def _here() -> Outcome:
+    """The registry in a file of this device."""
+    from morpheus import founding  # noqa: PLC0415  # imports hcloud
+
+    registry = RegistrySettings(type="none")
+    with _alone():
+        founded = founding.found_at(registry, folders.data_dir())
+    return _written(registry, founded.key)
 
 
 def _at_url(wish: Wish) -> Outcome:

@@ -78,6 +78,17 @@ class Store(Protocol):
             TransientError: the outcome may be unknown; read to find out.
         """
 
+    def remove(self, expected: str) -> None:
+        """Remove the text, with all that it replaced, when its version still is *expected*.
+
+        Afterwards nothing is stored, as before the first write; its name is free for another text. Only for
+        documents beside the registry.
+
+        Raises:
+            RegistryConflictError: another version stands there; nothing was changed.
+            TransientError: the outcome may be unknown; read to find out.
+        """
+
     def turn(self) -> AbstractContextManager[None]:
         """Keep other writers waiting while the block runs, where that is possible; nothing relies on it."""
 

@@ -194,13 +194,14 @@ class Dav:
         answer = self._once("MOVE", f"{source}/", headers=headers, also={HTTPStatus.PRECONDITION_FAILED})
         return answer.status != HTTPStatus.PRECONDITION_FAILED
 
-    def delete(self, path: str, *, patiently: bool = False) -> bool:
+    def delete(self, path: str, headers: Mapping[str, str] | None = None, *, patiently: bool = False) -> bool:
         """Remove a file or a collection; False where none is there.
 
         A server that removes a collection piece by piece may leave some, when two ask for it at once.
         """
         send = self._patiently if patiently else self._once
-        return send("DELETE", path, also={HTTPStatus.NOT_FOUND}).status != HTTPStatus.NOT_FOUND
+        answer = send("DELETE", path, headers=headers, also={HTTPStatus.NOT_FOUND})
+        return answer.status != HTTPStatus.NOT_FOUND
 
     def lock(self, path: str, seconds: int) -> str | None:
         """Lock a resource; its token, None where somebody else has it.

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +48,19 @@ class LocalStore:
     def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
         del over  # the document is the file itself: whatever stands in it is its newest version
         data = text.encode()
+        with self._replacing(expected):
+            replace_file(self._path, data, before=self._keep_backup if backup and expected else None)
+        return _version(data)
+
+    def remove(self, expected: str) -> None:
+        with self._replacing(expected):
+            self._path.unlink()
+            if self._backups.exists():
+                shutil.rmtree(self._backups)
+
+    @contextlib.contextmanager
+    def _replacing(self, expected: str | None) -> Iterator[None]:
+        """Alone with the file, of which the version is *expected*."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with locked(self._path.with_name(f".{self._path.name}.lock"), timeout=LOCK_TIMEOUT):
@@ -55,10 +68,9 @@ class LocalStore:
                 if found != expected:
                     raise RegistryConflictError(f"Another writer changed {self._path} at the same time.")
                 clear_unfinished(self._path)
-                replace_file(self._path, data, before=self._keep_backup if backup else None)
+                yield
         except OSError as error:
             raise _broken("write", self._path, error) from error
-        return _version(data)
 
     def turn(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()

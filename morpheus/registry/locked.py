@@ -36,6 +36,10 @@ class Locked:
     def _file(self) -> str:
         return f"{self._name}.json"
 
+    def named(self, name: str) -> "Locked":
+        """The same for another document."""
+        return Locked(self._dav, name)
+
     def read(self) -> Snapshot:
         answer = self._dav.get(self._file)
         if not answer.found or not answer.body:  # a lock on nothing makes an empty file
@@ -54,6 +58,13 @@ class Locked:
             if not self._dav.put(self._file, body, {"If": f"(<{self._mine.token}>)"}):
                 raise RegistryConflictError(f"The lock of {self.url} ended before the write.")
             return _version(body)
+
+    def remove(self, expected: str) -> None:
+        with self.turn():
+            if self.read().version != expected:
+                raise RegistryConflictError(f"Another writer changed {self.url} at the same time.")
+            self._dav.delete(f"{self._name}.backups/")
+            self._dav.delete(self._file, {"If": f"(<{self._mine.token}>)"})
 
     def foreign(self) -> str | None:
         return None

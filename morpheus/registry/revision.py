@@ -25,10 +25,12 @@ class Revision:
     past: tuple[str, ...] = ()
     kept: tuple[int, ...] = ()
 
-    def next(self, text: str, *, backup: bool) -> "Revision":
+    def next(self, text: str | None, *, backup: bool) -> "Revision":
+        """The one after this; without a *text* the document is gone, and with it its backups."""
         kept = (*self.kept, self.number) if backup and self.number else self.kept
-        past = (*self.past, f"{fresh_name()[:8]}-{digest(text)}")
-        return Revision(self.number + 1, text, past[-REMEMBERED:], kept[-KEPT_BACKUPS:])
+        past = (*self.past, f"{fresh_name()[:8]}-{digest(text or '')}")
+        kept = () if text is None else kept[-KEPT_BACKUPS:]
+        return Revision(self.number + 1, text, past[-REMEMBERED:], kept)
 
     def encoded(self) -> bytes:
         return json.dumps({"past": self.past, "kept": self.kept, "text": self.text}).encode()

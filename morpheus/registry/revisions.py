@@ -64,6 +64,7 @@ class Revisions:
         self._dav, self._name, self._is_published, self._proven = dav, name, published, proven
         # What is locked is the published copy, or a name beside what has none.
         self._turns = Turns(dav, f"{name}.json" if published else f"{name}.turn", locks=turns)
+        self._has_turns = turns
         # Revisions never change, so the newest one is read once; beside it stands the time of its making.
         self._known: tuple[str, Revision] | None = None
         self._look: Look | None = None
@@ -73,16 +74,16 @@ class Revisions:
     def url(self) -> str:
         return self._dav.url(f"{self._name}.json")
 
+    def named(self, name: str) -> "Revisions":
+        """The same for another document, which nobody else reads."""
+        return Revisions(self._dav, name, published=False, turns=self._has_turns, proven=self._proven)
+
     def read(self) -> Snapshot:
         self._look = look = self._looked()
         return Snapshot(look.newest.text, self._version(look.newest), look.now)
 
     def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
-        look, self._look = self._look, None  # after a write, what stands there has to be seen anew
-        if look is None or self._version(look.newest) != expected:
-            look = self._looked()
-        if self._version(look.newest) != expected:
-            raise RegistryConflictError(f"Another writer changed {self.url} at the same time.")
+        look = self._expected(expected)
         base = look.newest
         if self._is_foreign(look) and look.published != over:
             raise RegistryBrokenError(
@@ -99,6 +100,29 @@ class Revisions:
             self._publish(made, look)
         self._prune(made, after)
         return self._version(made) or ""
+
+    def remove(self, expected: str) -> None:
+        """Make a revision that holds nothing, and remove all others; the numbers go on from there.
+
+        A collection that begins anew at 1 would let a writer that slept bring back what it had read.
+        """
+        look = self._expected(expected)
+        if look.newest.text is None:
+            raise RegistryConflictError(f"Another writer removed {self.url} at the same time.")
+        gone = look.newest.next(None, backup=False)
+        after = self._commit(gone, look)
+        for number in {*look.numbers, *after.numbers}:
+            if number < gone.number:
+                self._discard(f"{self._name}.versions/{number}")
+
+    def _expected(self, version: str | None) -> Look:
+        """What was seen when the document had that *version*, which it still has as far as is known."""
+        look, self._look = self._look, None  # after a write, what stands there has to be seen anew
+        if look is None or self._version(look.newest) != version:
+            look = self._looked()
+        if self._version(look.newest) != version:
+            raise RegistryConflictError(f"Another writer changed {self.url} at the same time.")
+        return look
 
     def backups(self) -> Sequence[Backup]:
         found: list[Backup] = []

@@ -50,19 +50,25 @@ def document_url(text: str) -> str:
 class Ledger:
     """What stands beside a text. ``serial`` counts the states; ``kept`` are those with a backup.
 
-    Both and ``writes``, the ids of the last writes, are in order, newest last.
+    Both and ``writes``, the ids of the last writes, are in order, newest last. ``removed`` says that there is
+    no text: no endpoint of today deletes an object under a condition, so one that is gone stays as a mark.
     """
 
     serial: int
     kept: tuple[int, ...] = ()
     writes: tuple[str, ...] = ()
+    removed: bool = False
 
     def next(self, write: str, *, backup: bool) -> "Ledger":
         kept = (*self.kept, self.serial) if backup else self.kept
         return Ledger(self.serial + 1, kept[-KEPT_BACKUPS:], (*self.writes, write)[-REMEMBERED:])
 
+    def gone(self, write: str) -> "Ledger":
+        return replace(self.next(write, backup=False), kept=(), removed=True)
+
     def encoded(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        raw = {name: value for name, value in asdict(self).items() if name != "removed" or value}
+        return json.dumps(raw, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +76,17 @@ class State:
     """The object as it was read; ``ledger`` is None where none of us wrote it."""
 
     body: bytes | None = None
-    version: str | None = None
+    etag: str | None = None
     ledger: Ledger | None = None
+
+    @property
+    def version(self) -> str | None:
+        """Of the text; None where there is none, be it that an object says so."""
+        return None if self.ledger and self.ledger.removed else self.etag
+
+    @property
+    def text(self) -> bytes | None:
+        return None if self.version is None else self.body
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -112,7 +127,7 @@ class S3Store:
     def read(self) -> Snapshot:
         state = self._look()
         try:
-            text = None if state.body is None else state.body.decode()
+            text = None if state.text is None else state.text.decode()
         except UnicodeDecodeError as error:
             raise RegistryBrokenError(f"The registry {self.url} is no UTF-8 text: {error}.") from error
         return Snapshot(text, state.version, self._bucket.now())
@@ -120,29 +135,50 @@ class S3Store:
     def write(self, text: str, expected: str | None, *, backup: bool, over: str | None = None) -> str:
         del over  # the document is the object itself: whatever stands in it is its newest version
         self._prove()
-        before = self._state
-        if before is None or before.version != expected:
-            before = self._look()
-        if before.version != expected:
-            raise self._conflict()
-        backup = backup and before.body is not None
+        before = self._expected(expected)
+        backup = backup and before.text is not None
         ledger = before.ledger or self._new_ledger()
-        if backup and before.body is not None:
-            self._bucket.put(self._backup(ledger.serial), before.body)
+        if backup and before.text is not None:
+            self._bucket.put(self._backup(ledger.serial), before.text)
         write = uuid.uuid4().hex[:16]
         after = ledger.next(write, backup=backup)
-        version = self._commit(State(text.encode(), expected, after), write)
+        version = self._commit(State(text.encode(), before.etag, after), write)
         self._state = State(text.encode(), version, after)
         if backup:
             self._prune(ledger, after)
         return version
 
+    def remove(self, expected: str) -> None:
+        before = self._expected(expected)
+        if before.version is None:
+            raise self._conflict()
+        write = uuid.uuid4().hex[:16]
+        after = (before.ledger or self._new_ledger()).gone(write)
+        self._commit(State(f"removed by {write}\n".encode(), before.etag, after), write)
+        self._state = None
+        for number in self._numbers():
+            self._bucket.delete(self._backup(number))
+
+    def _expected(self, version: str | None) -> State:
+        """What stands there, when the text has that *version*."""
+        state = self._state
+        if state is None or state.version != version:
+            state = self._look()
+        if state.version != version:
+            raise self._conflict()
+        return state
+
     def turn(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def beside(self) -> Sequence[str]:
-        names = sorted(self._bucket.names(f"{self._folder}{SECRETS}"))
-        return [f"{SECRETS}/{name.removesuffix('.json')}" for name in names if name.endswith(".json")]
+        keys = (f"{SECRETS}/{name}" for name in sorted(self._bucket.names(f"{self._folder}{SECRETS}")))
+        return [key.removesuffix(".json") for key in keys if key.endswith(".json") and self._is_there(key)]
+
+    def _is_there(self, name: str) -> bool:
+        found = self._bucket.get(self._folder + name)
+        ledger = _ledger(found.note) if found else None
+        return found is not None and not (ledger and ledger.removed)
 
     def foreign(self) -> str | None:
         return None
@@ -172,10 +208,10 @@ class S3Store:
         body, note = wanted.body or b"", wanted.ledger.encoded() if wanted.ledger else ""
         reason = None
         try:
-            if wanted.version is None:
+            if wanted.etag is None:
                 made = self._bucket.create(self._key, body, note)
             else:
-                made = self._bucket.replace(self._key, body, wanted.version, note)
+                made = self._bucket.replace(self._key, body, wanted.etag, note)
             if made:
                 return made
         except TransientError as error:
@@ -193,11 +229,11 @@ class S3Store:
             TransientError: it may still come, or it cannot be known.
         """
         found = self._look()
-        if found.version and found.writes[-1:] == (write,):
-            return found.version
+        if found.etag and found.writes[-1:] == (write,):
+            return found.etag
         if write in found.writes:
             raise StoreBusyError(f"{self.url} was written, and changed again by others; read it anew.")
-        if found.version == wanted.version:
+        if found.etag == wanted.etag:
             raise reason or StoreBusyError(f"{self.url} could not be written for now; try again.")
         serial = wanted.ledger.serial if wanted.ledger else 0
         if reason and not (found.ledger and 0 <= found.ledger.serial - serial < REMEMBERED):
@@ -254,7 +290,7 @@ def _ledger(note: str) -> Ledger | None:
     try:
         raw = json.loads(note)
         kept = tuple(int(number) for number in raw["kept"])
-        return Ledger(int(raw["serial"]), kept, tuple(map(str, raw["writes"])))
+        return Ledger(int(raw["serial"]), kept, tuple(map(str, raw["writes"])), raw.get("removed") is True)
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -120,13 +120,17 @@ class WebDavStore:
             mechanism = self._choose()
         return mechanism.write(text, expected, backup=backup, over=over)
 
+    def remove(self, expected: str) -> None:
+        self._chosen().remove(expected)
+
     def backups(self) -> Sequence[Backup]:
         return self._chosen().backups()
 
     def beside(self) -> Sequence[str]:
         names, _ = self._dav.children(f"{SECRETS}/")
         stems = {name.partition(".")[0] for name in names or [] if name.endswith((".versions", ".json"))}
-        return [f"{SECRETS}/{stem}" for stem in sorted(stems)]
+        found = [f"{SECRETS}/{stem}" for stem in sorted(stems)]
+        return [name for name in found if self._chosen().named(name).read().text is not None]
 
     def foreign(self) -> str | None:
         return self._chosen().foreign()

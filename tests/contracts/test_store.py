@@ -8,7 +8,7 @@ import pytest
 from morpheus.errors import RegistryConflictError
 from morpheus.registry import Store
 from morpheus.registry.care import Place
-from tests.contracts.places import KINDS, PLACES
+from tests.contracts.places import KINDS, PLACES, texts
 
 
 @pytest.fixture(params=PLACES)
@@ -124,3 +124,77 @@ def test_a_document_beside_is_made_once(place: Place) -> None:
         place("secrets/oak").write("another", None, backup=False)
 
     assert place("secrets/oak").read().text == "a secret"
+
+
+# Removing
+
+
+def test_what_was_removed_is_not_there_and_its_name_is_free(place: Place, store: Store) -> None:
+    secret = place("secrets/oak")
+    version = secret.write("one", None, backup=False)
+    version = secret.write("two", version, backup=True)
+
+    secret.remove(version)
+
+    for each in (secret, place("secrets/oak")):
+        assert (each.read()[:2], list(each.backups())) == ((None, None), [])
+    assert store.beside() == []
+    again = place("secrets/oak").write("three", None, backup=True)
+    assert secret.read()[:2] == ("three", again)
+    assert list(secret.backups()) == []
+    assert store.beside() == ["secrets/oak"]
+    secret.remove(again)
+    assert store.beside() == []
+
+
+def test_only_the_version_that_was_read_is_removed(place: Place) -> None:
+    secret = place("secrets/oak")
+    with pytest.raises(RegistryConflictError):
+        secret.remove("0")
+    stale = secret.write("one", None, backup=False)
+    newest = place("secrets/oak").write("two", stale, backup=False)
+
+    for each in (secret, place("secrets/oak")):
+        with pytest.raises(RegistryConflictError):
+            each.remove(stale)
+
+    assert secret.read()[:2] == ("two", newest)
+
+
+def test_a_write_over_what_was_removed_meanwhile_is_refused(place: Place) -> None:
+    secret, other = place("secrets/oak"), place("secrets/oak")
+    version = secret.write("one", None, backup=False)
+    assert other.read().version == version
+
+    secret.remove(version)
+
+    with pytest.raises(RegistryConflictError):
+        other.write("two", version, backup=False)
+    with pytest.raises(RegistryConflictError):
+        other.remove(version)
+    assert secret.read().text is None
+
+
+def test_two_that_were_removed_are_told_apart(place: Place) -> None:
+    """Who slept while a text was made and removed replaces neither it nor what came after."""
+    early, late = place("secrets/oak"), place("secrets/oak")
+    early.remove(early.write("one", None, backup=False))
+    assert early.read().version is None
+    late.remove(late.write("two", None, backup=False))
+    late.write("three", None, backup=False)
+
+    with pytest.raises(RegistryConflictError):
+        early.write("four", None, backup=False)
+
+    assert late.read().text == "three"
+
+
+def test_nothing_of_a_removed_text_is_left(place: Place) -> None:
+    secret = place("secrets/oak")
+    version = secret.write("a text of old", None, backup=False)
+    version = place("secrets/oak").write("a text of late", version, backup=True)
+    assert len([each for each in texts(secret) if "a text of" in each]) == 2
+
+    place("secrets/oak").remove(version)
+
+    assert [each for each in texts(secret) if "a text of" in each] == []

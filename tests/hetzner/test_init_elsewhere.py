@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from morpheus import founding, kept, transfer
+from morpheus import kept, keyring, transfer
 from morpheus.forest import Forest
 from morpheus.registry import Registry
 from morpheus.registry.webdav import WebDavStore
@@ -62,7 +62,7 @@ def test_a_text_that_is_not_whole_is_refused(new_device: NewDevice, damage: str)
 def test_a_key_that_is_not_the_registrys_is_refused(new_device: NewDevice) -> None:
     first, second = new_device(), new_device()
     first.init(*MAKE)
-    forged = transfer.text(replace(first.known[0], key=founding.new_key()))
+    forged = transfer.text(replace(first.known[0], key=keyring.new_key()))
 
     code, sentence = second.refused("--import", typed=forged)
 
@@ -203,7 +203,7 @@ def test_the_proof_of_the_key_moves_with_the_registry(new_device: NewDevice, tmp
 
     assert done.exit_code == 0, done.output
     moved = (tmp_path / "new" / "secrets" / "_key.json").read_text()
-    assert moved == founding.check_value(device.known[0])
+    assert moved == keyring.check_value(device.known[0].key or keyring.new_key())
 
 
 # Without a box of ours
@@ -231,14 +231,14 @@ def test_of_two_that_found_at_once_one_has_the_key(
     box = ordered_box(client_of(files.simulator), name="somebodys")
     password = {"STORAGEBOX_PASSWORD": BOX_PASSWORD}
     where = ("--url", f"https://{box.server}/forests/", "--username", str(box.username))
-    first, second, new_key = new_device(), new_device(), founding.new_key
+    first, second, new_key = new_device(), new_device(), keyring.new_key
 
     def first_comes_first() -> SecretStr:
-        monkeypatch.setattr(founding, "new_key", new_key)
+        monkeypatch.setattr(keyring, "new_key", new_key)
         assert first.init(*where, **password)["key"] == "made"
         return new_key()
 
-    monkeypatch.setattr(founding, "new_key", first_comes_first)
+    monkeypatch.setattr(keyring, "new_key", first_comes_first)
     told = second.init(*where, **password)
 
     assert told["key"] == "missing"
@@ -294,7 +294,7 @@ def test_this_device_only(new_device: NewDevice, files: Files) -> None:
 
     told = device.init("--none")
 
-    assert (told["registry"]["type"], told["key"]) == ("none", None)
+    assert (told["registry"]["type"], told["key"]) == ("none", "made")
     assert device.settings.read_text().endswith("registry:\n  type: none\n")
     assert device.init("--none")["changed"] is False
     for words in (MAKE, ("--subaccount",), ("--url", "https://u1.example/")):

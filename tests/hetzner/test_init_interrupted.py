@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from morpheus import founding
+from morpheus import founding, keyring
 from morpheus.cli import asking, show, starting
 from morpheus.cli.app import app
 from morpheus.cli.signals import TerminatedError
@@ -78,7 +78,7 @@ def test_an_address_may_hold_a_registry_then(
 ) -> None:
     box = ordered_box(client_of(files.simulator), name="somebodys")
     where = ("--url", f"https://{box.server}/", "--username", str(box.username))
-    monkeypatch.setattr(founding, "settle_key", ends(KeyboardInterrupt))
+    monkeypatch.setattr(keyring, "settle_key", ends(KeyboardInterrupt))
     monkeypatch.setattr("signal.signal", lambda *_: None)
 
     sentence = new_device().refused(*where, STORAGEBOX_PASSWORD=BOX_PASSWORD)[1]

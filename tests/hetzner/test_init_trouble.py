@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from morpheus import founding, kept
+from morpheus import founding, kept, keyring
 from morpheus.cloud.hetzner import api
 from morpheus.cloud.hetzner.boxes import Box, Boxes
 from morpheus.errors import MorpheusError, RefusedError
@@ -137,7 +137,7 @@ def test_a_box_that_takes_long_is_gone_on_with(new_device: NewDevice, files: Fil
 
 def test_who_was_killed_after_keeping_the_password_uses_that(new_device: NewDevice, files: Files) -> None:
     device = new_device()
-    pending = kept.Access("a" * 32, password=founding.new_password(), key=founding.new_key())
+    pending = kept.Access("a" * 32, password=founding.new_password(), key=keyring.new_key())
     kept.keep(device.data, pending)
 
     device.init(*MAKE)

@@ -1,0 +1,244 @@
+"""The key of a registry, which seals the secrets of its forests: made once, and proven before it is used.
+
+``secrets/_key`` beside the registry holds a value that proves the key and does not tell it. Who makes a key
+keeps it on this device first (morpheus/kept.py), then writes that value, by compare-and-set: of two devices
+that begin at once one has the key, and the other is told to bring it. Two programs of one device share one.
+"""
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from morpheus import folders, kept
+from morpheus.errors import InvalidInputError, RefusedError, RegistryConflictError, TransientError
+from morpheus.files import make_folder
+from morpheus.kept import Access
+from morpheus.registry import SECRETS, Registry, Store
+from morpheus.registry.care import Place
+from morpheus.registry.document import Document
+from morpheus.sealed import KEY_BYTES
+from morpheus.vault import Authority, Vault
+from morpheus.wait import locked
+
+log = logging.getLogger("morpheus.keyring")
+
+VARIABLE = "MORPHEUS_SECRET_KEY"
+KEY_CHECK = f"{SECRETS}/_key"  # no forest has such a name
+CHECK_TRIES = 5
+LOCK_TIMEOUT = 60.0  # seconds
+BRING_IT = (
+    "bring it with morpheus init --export on a device that has it and morpheus init --import here, or set "
+    f"{VARIABLE}"
+)
+
+
+class Key(StrEnum):
+    """What this device knows of the registry's key."""
+
+    MADE = "made"
+    PROVEN = "proven"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """Whose key it is, and where it is kept: a registry, as this device gets to it.
+
+    Args:
+        place: where the registry stands, and its documents.
+        type: of its store: storagebox, s3, local, none.
+        username: of the store.
+        folder: this user's data.
+        given: the key that was told, which wins over the one that is kept.
+    """
+
+    place: Place
+    type: str
+    username: str | None
+    folder: Path
+    given: SecretStr | None = None
+
+    @property
+    def checks(self) -> Store:
+        return self.place(KEY_CHECK)
+
+    @property
+    def url(self) -> str:
+        return self.place(None).url
+
+    def known(self, registry_id: str) -> SecretStr | None:
+        """The key as it was told, or as it is kept now."""
+        return self.given or kept.key(self.folder, registry_id)
+
+    def access(self, registry_id: str) -> Access:
+        """What is kept for this user of the registry; without a key or a password where nothing is."""
+        mine = (registry_id, self.url, self.username)
+        entries = kept.known(self.folder)
+        fitting = (each for each in entries if (each.registry_id, each.url, each.username) == mine)
+        return next(fitting, Access(registry_id, self.type, self.url, self.username))
+
+
+def keeper(
+    place: Place,
+    type_: str,
+    username: str | None = None,
+    *,
+    given: SecretStr | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Keeper:
+    """Who keeps the key of the registry at *place*, for this user.
+
+    Raises:
+        InvalidInputError: MORPHEUS_SECRET_KEY, or the key that was *given*, is none.
+    """
+    told = environment.get(VARIABLE)
+    if given is None and told:
+        given = checked(SecretStr(told), VARIABLE)
+    return Keeper(place, type_, username, folders.data_dir(environment), given)
+
+
+def open_vault(keeper: Keeper, authority: Authority | None = None) -> Vault:
+    """The vault of a registry, with its key, which is made now where the registry never had one.
+
+    Nothing is planted before this has returned: what it raises is said before anything is made.
+
+    Raises:
+        RefusedError: the key is not here, or it is another registry's.
+    """
+    registry_id = _founded(Registry(keeper.place(None))).registry_id or ""
+    return Vault(keeper.place, registry_id, the_key(keeper, registry_id), authority)
+
+
+def the_key(keeper: Keeper, registry_id: str) -> SecretStr:
+    """The registry's key, proven, or made where none ever was.
+
+    Raises:
+        RefusedError: it is not here, or what is here is another one.
+    """
+    key = keeper.known(registry_id)
+    if key is None and keeper.checks.read().text is None:
+        key, _ = make_key(keeper, registry_id)
+        log.info("the key for secrets of %s is kept in %s", keeper.url, kept.path(keeper.folder))
+        return key
+    key = key or keeper.known(registry_id)  # another program of this device may just have kept it
+    if key is None:
+        raise RefusedError(f"The key of the registry {keeper.url} is not on this device: {BRING_IT}.")
+    settle_key(keeper.checks, key, keeper.url)
+    return key
+
+
+def make_key(keeper: Keeper, registry_id: str) -> tuple[SecretStr, Key]:
+    """A new key, unless another program of this device made one meanwhile; it is kept and proven.
+
+    Raises:
+        RefusedError: another device made one meanwhile.
+    """
+    with _alone(keeper.folder):
+        if known := keeper.known(registry_id):
+            return known, settle_key(keeper.checks, known, keeper.url)
+        key = new_key()
+        access = replace(keeper.access(registry_id), key=key)
+        kept.keep(keeper.folder, access)
+        try:
+            made = settle_key(keeper.checks, key, keeper.url)
+        except RefusedError:  # another device came first, and nothing was sealed with ours
+            kept.forget_key(keeper.folder, access)
+            raise
+    return key, made
+
+
+def standing(keeper: Keeper, registry_id: str | None) -> Key | None:
+    """How the key stands; None where none was ever made. Nothing is written.
+
+    Raises:
+        RefusedError: what is here is not the registry's.
+    """
+    there = keeper.checks.read().text
+    if there is None:
+        return None
+    key = keeper.known(registry_id or "")
+    if key is None:
+        return Key.MISSING
+    if not hmac.compare_digest(there.strip(), check_value(key).strip()):
+        raise _another(keeper.url)
+    return Key.PROVEN
+
+
+def settle_key(checks: Store, key: SecretStr, url: str) -> Key:
+    """Prove *key* by the value in *checks*, which is made where there is none.
+
+    Raises:
+        RefusedError: it is not the key of the registry at *url*.
+    """
+    mine, trouble = check_value(key), None
+    for _ in range(CHECK_TRIES):
+        try:
+            snapshot = checks.read()
+            if snapshot.text is None:
+                checks.write(mine, snapshot.version, backup=False)
+                return Key.MADE
+        except (TransientError, RegistryConflictError) as error:
+            trouble = error
+            continue
+        if hmac.compare_digest(snapshot.text.strip(), mine.strip()):
+            return Key.PROVEN
+        raise _another(url)
+    assert trouble
+    raise trouble
+
+
+def _another(url: str) -> RefusedError:
+    return RefusedError(f"The key here is not the one that the registry {url} was founded with: {BRING_IT}.")
+
+
+def check_value(key: SecretStr) -> str:
+    """What proves *key*, and tells nothing about it."""
+    raw = base64.b64decode(key.get_secret_value())
+    proof = hmac.new(raw, b"morpheus key check 1", hashlib.sha256)
+    return json.dumps({"version": 1, "check": proof.hexdigest()}) + "\n"
+
+
+def new_key() -> SecretStr:
+    return SecretStr(base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode())
+
+
+def checked(key: SecretStr, where: str) -> SecretStr:
+    """*key*, which *where* holds, if it can be one.
+
+    Raises:
+        InvalidInputError: it cannot; quotes nothing of it.
+    """
+    text = key.get_secret_value().strip()
+    with contextlib.suppress(binascii.Error, ValueError):
+        if len(base64.b64decode(text, validate=True)) == KEY_BYTES:
+            return SecretStr(text)
+    raise InvalidInputError(f"{where} is no key: it must be {KEY_BYTES} bytes in base64.")
+
+
+def _founded(registry: Registry) -> Document:
+    """The registry's document, written where none is: its id tells whose key is kept."""
+    new = uuid.uuid4().hex
+    return registry.update(
+        lambda document, _: document if document.registry_id else replace(document, registry_id=new)
+    )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other programs of this device from making a key."""
+    make_folder(folder)
+    with locked(folder / ".key.lock", timeout=LOCK_TIMEOUT):
+        yield
