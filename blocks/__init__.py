@@ -10,8 +10,10 @@ from blocks.registries import (
     RegistryBlock,
     S3Registry,
     StorageBoxRegistry,
+    open_place,
     open_registry,
 )
+from blocks.vaults import SecretKeyBlock, open_vault
 
 __all__ = [
     "CloudBlock",
@@ -19,7 +21,10 @@ __all__ = [
     "LocalRegistry",
     "RegistryBlock",
     "S3Registry",
+    "SecretKeyBlock",
     "StorageBoxRegistry",
     "open_cloud",
+    "open_place",
     "open_registry",
+    "open_vault",
 ]

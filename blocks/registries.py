@@ -1,5 +1,6 @@
 """Registries by slug."""
 
+import functools
 from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
@@ -8,10 +9,11 @@ from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
 from blocks._load import load_block
-from morpheus import settings, site
+from morpheus import folders, keyring, settings, site
 from morpheus.errors import InvalidInputError
-from morpheus.registry import Registry
-from morpheus.registry.local import LocalStore
+from morpheus.keyring import Keeper
+from morpheus.registry import Registry, Store
+from morpheus.registry.care import Place
 from morpheus.settings import RegistrySettings
 
 
@@ -20,9 +22,24 @@ class RegistryBlock(Block):
 
     _block_type_slug = "registry"
 
+    _type: ClassVar[str]
+
+    @property
+    def _user(self) -> str | None:
+        return None
+
     @abstractmethod
+    def place(self, name: str | None = None) -> Store:
+        """Return the store of the registry, or of the document *name* beside it."""
+
     def connect(self) -> Registry:
         """Return the registry; it is not read yet."""
+        return Registry(self.place())
+
+    def keeper(self, given: SecretStr | None) -> Keeper:
+        """Who keeps the registry's key on this device, unless it is *given* or told by the environment."""
+        told = given or keyring.told_key()
+        return Keeper(self.place, self._type, self._user, folders.data_dir(), told)
 
 
 class LocalRegistry(RegistryBlock):
@@ -40,10 +57,12 @@ class LocalRegistry(RegistryBlock):
     _description = "A Morpheus registry in a file of the worker's machine."
     _documentation_url = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
 
+    _type = "local"
+
     path: Path = Field(description="Path of the document, which is made at the first plant.")
 
-    def connect(self) -> Registry:
-        return Registry(LocalStore(self.path.expanduser().absolute()))
+    def place(self, name: str | None = None) -> Store:
+        return site.file_store(self.path.expanduser().absolute(), name)
 
 
 class _RemoteRegistry(RegistryBlock):
@@ -56,15 +75,17 @@ class _RemoteRegistry(RegistryBlock):
     password: SecretStr | None = Field(default=None, description="Password; for S3 the secret key.")
 
     @property
+    def _user(self) -> str | None:
+        return self.username
+
+    @property
     def _settings(self) -> RegistrySettings:
         return RegistrySettings.model_validate(
             {"type": self._type, "url": self.url, "username": self.username, "password": self.password}
         )
 
-    _type: ClassVar[str]
-
-    def connect(self) -> Registry:
-        return Registry(site.open_store(self._settings))
+    def place(self, name: str | None = None) -> Store:
+        return site.open_store(self._settings, name)
 
 
 class StorageBoxRegistry(_RemoteRegistry):
@@ -111,7 +132,33 @@ def open_registry(slug: str, provider: str) -> Registry:
         return site.local_registry()
     if slug == "settings":
         return site.require_shared(settings.load())
+    return _block(slug).connect()
+
+
+def open_place(slug: str) -> Place:
+    """Return where the registry that *slug* names stands, with the documents beside it.
+
+    Raises:
+        InvalidInputError: there is no such registry, or none is configured.
+    """
+    if slug == "settings":
+        return functools.partial(site.open_store, settings.load().registry)
+    return _block(slug).place
+
+
+def keeper_of(slug: str, given: SecretStr | None) -> Keeper:
+    """Return who keeps the key of the registry that *slug* names; *given* is the key where it was told.
+
+    Raises:
+        InvalidInputError: there is no such registry, or none is configured.
+    """
+    if slug == "settings":
+        return keyring.keeper_of(settings.load().registry, given)
+    return _block(slug).keeper(given)
+
+
+def _block(slug: str) -> RegistryBlock:
     block = load_block(slug)
     if not isinstance(block, RegistryBlock):
         raise InvalidInputError(f"The block {slug!r} is no registry.")
-    return block.connect()
+    return block

@@ -17,7 +17,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from blocks import HetznerBlock, LocalRegistry, S3Registry, StorageBoxRegistry
+from blocks import HetznerBlock, LocalRegistry, S3Registry, SecretKeyBlock, StorageBoxRegistry
 
 POOL = "morpheus"
 ZOMBIES = "morpheus: runs whose process is gone have crashed"
@@ -82,7 +82,7 @@ def deploy() -> None:
 
 def register() -> None:
     ensure_pool()
-    for block in (HetznerBlock, LocalRegistry, StorageBoxRegistry, S3Registry):
+    for block in (HetznerBlock, LocalRegistry, StorageBoxRegistry, S3Registry, SecretKeyBlock):
         block.register_type_and_schema()
     ensure_automation()
     deploy()

@@ -31,7 +31,7 @@ from morpheus.errors import (
 )
 from morpheus.interrupted import GO_ON, leaves
 from morpheus.kept import Access
-from morpheus.keyring import KEY_CHECK, Keeper, Key, make_key, new_key, settle_key
+from morpheus.keyring import Keeper, Key, make_key, new_key, settle_key
 from morpheus.registry import Registry, Store
 from morpheus.registry.document import Document
 from morpheus.settings import RegistrySettings
@@ -205,7 +205,7 @@ def found_at(registry: RegistrySettings, folder: Path) -> Founded:
 def _begun_at(keeper: Keeper, access: Access) -> Founded:
     """The registry of *keeper*, whose document is there, with its key where this device can have it."""
     if access.key is not None:
-        key = settle_key(keeper.checks, access.key, keeper.url)
+        key = settle_key(keeper, access.key)
         kept.keep(keeper.folder, access)
         return Founded(access, key)
     kept.keep(keeper.folder, access)  # the key's place
@@ -225,7 +225,7 @@ def found_by_text(access: Access, folder: Path) -> Founded:
             "print a new one (morpheus init --export)."
         )
     access = kept.with_key(access, kept.key(folder, access.registry_id))
-    founded = Founded(access, _settled_key(access))
+    founded = Founded(access, _settled_key(access, folder))
     mine = next((each for each in kept.known(folder) if each.registry_id == access.registry_id), None)
     if mine and mine.device and mine.url:  # its own subaccount stays in use
         founded = Founded(replace(mine, key=access.key), founded.key)
@@ -241,7 +241,7 @@ def settled(access: Access, folder: Path, *, patiently: bool = False) -> Founded
     document = _made(store, access.registry_id)
     if document.registry_id != access.registry_id:  # the box was emptied, and a registry moved into it
         log.warning("%s has another id than its Storage Box says", store.url)
-    key = _settled_key(access)
+    key = _settled_key(access, folder)
     kept.keep(folder, access)
     return Founded(access, key)
 
@@ -270,17 +270,16 @@ def _registry(access: Access) -> Registry:
     return Registry(site.open_store(_settings(access)))
 
 
-def _settled_key(access: Access) -> Key:
+def _settled_key(access: Access, folder: Path) -> Key:
     """Prove the key of *access*, if it has one.
 
     Raises:
         RefusedError: it is not the registry's.
     """
-    return settle_key(_checks(access), access.key, access.url or "") if access.key else Key.MISSING
-
-
-def _checks(access: Access) -> Store:
-    return site.open_store(_settings(access), KEY_CHECK)
+    if access.key is None:
+        return Key.MISSING
+    place = functools.partial(site.open_store, _settings(access))
+    return settle_key(Keeper(place, access.type, access.username, folder), access.key)
 
 
 def _made(store: Store, registry_id: str) -> Document:

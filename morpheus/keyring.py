@@ -8,6 +8,7 @@ that begin at once one has the key, and the other is told to bring it. Two progr
 import base64
 import binascii
 import contextlib
+import functools
 import hashlib
 import hmac
 import json
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from morpheus import folders, kept
+from morpheus import folders, kept, site
 from morpheus.errors import InvalidInputError, RefusedError, RegistryConflictError, TransientError
 from morpheus.files import make_folder
 from morpheus.kept import Access
@@ -30,6 +31,7 @@ from morpheus.registry import SECRETS, Registry, Store
 from morpheus.registry.care import Place
 from morpheus.registry.document import Document
 from morpheus.sealed import KEY_BYTES
+from morpheus.settings import RegistrySettings
 from morpheus.vault import Authority, Vault
 from morpheus.wait import locked
 
@@ -39,10 +41,7 @@ VARIABLE = "MORPHEUS_SECRET_KEY"
 KEY_CHECK = f"{SECRETS}/_key"  # no forest has such a name
 CHECK_TRIES = 5
 LOCK_TIMEOUT = 60.0  # seconds
-BRING_IT = (
-    "bring it with morpheus init --export on a device that has it and morpheus init --import here, or set "
-    f"{VARIABLE}"
-)
+SHARED = {"storagebox", "s3"}  # types of stores that other devices reach
 
 
 class Key(StrEnum):
@@ -76,6 +75,15 @@ class Keeper:
         return self.place(KEY_CHECK)
 
     @property
+    def advice(self) -> str:
+        """How a key comes here that was made already."""
+        if self.type in SHARED:
+            way = "with morpheus init --export on a device that has it, and morpheus init --import here"
+        else:
+            way = f"by putting a copy of {kept.path(self.folder)} back"
+        return f"bring it {way}, or set {VARIABLE}"
+
+    @property
     def url(self) -> str:
         return self.place(None).url
 
@@ -91,23 +99,26 @@ class Keeper:
         return next(fitting, Access(registry_id, self.type, self.url, self.username))
 
 
-def keeper(
-    place: Place,
-    type_: str,
-    username: str | None = None,
-    *,
-    given: SecretStr | None = None,
-    environment: Mapping[str, str] = os.environ,
-) -> Keeper:
-    """Who keeps the key of the registry at *place*, for this user.
+def told_key(environment: Mapping[str, str] = os.environ) -> SecretStr | None:
+    """The key in MORPHEUS_SECRET_KEY.
 
     Raises:
-        InvalidInputError: MORPHEUS_SECRET_KEY, or the key that was *given*, is none.
+        InvalidInputError: it is none.
     """
     told = environment.get(VARIABLE)
-    if given is None and told:
-        given = checked(SecretStr(told), VARIABLE)
-    return Keeper(place, type_, username, folders.data_dir(environment), given)
+    return checked(SecretStr(told), VARIABLE) if told else None
+
+
+def keeper_of(registry: RegistrySettings, given: SecretStr | None = None) -> Keeper:
+    """Who keeps the key of the registry of the settings, for this user.
+
+    Raises:
+        InvalidInputError: no registry is configured, or MORPHEUS_SECRET_KEY is no key.
+    """
+    place = functools.partial(site.open_store, registry)
+    place(None)  # else it says what is wrong with the settings
+    kind = str(registry.type)
+    return Keeper(place, kind, registry.username, folders.data_dir(), given or told_key())
 
 
 def open_vault(keeper: Keeper, authority: Authority | None = None) -> Vault:
@@ -135,8 +146,8 @@ def the_key(keeper: Keeper, registry_id: str) -> SecretStr:
         return key
     key = key or keeper.known(registry_id)  # another program of this device may just have kept it
     if key is None:
-        raise RefusedError(f"The key of the registry {keeper.url} is not on this device: {BRING_IT}.")
-    settle_key(keeper.checks, key, keeper.url)
+        raise _missing(keeper)
+    settle_key(keeper, key)
     return key
 
 
@@ -148,60 +159,72 @@ def make_key(keeper: Keeper, registry_id: str) -> tuple[SecretStr, Key]:
     """
     with _alone(keeper.folder):
         if known := keeper.known(registry_id):
-            return known, settle_key(keeper.checks, known, keeper.url)
+            return known, settle_key(keeper, known)
         key = new_key()
         access = replace(keeper.access(registry_id), key=key)
         kept.keep(keeper.folder, access)
         try:
-            made = settle_key(keeper.checks, key, keeper.url)
+            made = settle_key(keeper, key)
         except RefusedError:  # another device came first, and nothing was sealed with ours
             kept.forget_key(keeper.folder, access)
-            raise
+            raise _missing(keeper) from None
     return key, made
 
 
-def standing(keeper: Keeper, registry_id: str | None) -> Key | None:
-    """How the key stands; None where none was ever made. Nothing is written.
+def is_made(keeper: Keeper, registry_id: str | None) -> bool:
+    """Whether the registry has a key, which is here and proven then. Nothing is written.
 
     Raises:
-        RefusedError: what is here is not the registry's.
+        RefusedError: it is not here, or what is here is another one.
     """
     there = keeper.checks.read().text
     if there is None:
-        return None
+        return False
     key = keeper.known(registry_id or "")
     if key is None:
-        return Key.MISSING
-    if not hmac.compare_digest(there.strip(), check_value(key).strip()):
-        raise _another(keeper.url)
-    return Key.PROVEN
+        raise _missing(keeper)
+    if not _proves(there, key):
+        raise _another(keeper)
+    return True
 
 
-def settle_key(checks: Store, key: SecretStr, url: str) -> Key:
-    """Prove *key* by the value in *checks*, which is made where there is none.
+def settle_key(keeper: Keeper, key: SecretStr) -> Key:
+    """Prove *key* by the value beside the registry, which is made where there is none.
 
     Raises:
-        RefusedError: it is not the key of the registry at *url*.
+        RefusedError: it is not the registry's.
     """
-    mine, trouble = check_value(key), None
+    checks, trouble = keeper.checks, None
     for _ in range(CHECK_TRIES):
         try:
             snapshot = checks.read()
             if snapshot.text is None:
-                checks.write(mine, snapshot.version, backup=False)
+                checks.write(check_value(key), snapshot.version, backup=False)
                 return Key.MADE
         except (TransientError, RegistryConflictError) as error:
             trouble = error
             continue
-        if hmac.compare_digest(snapshot.text.strip(), mine.strip()):
+        if _proves(snapshot.text, key):
             return Key.PROVEN
-        raise _another(url)
+        raise _another(keeper)
     assert trouble
     raise trouble
 
 
-def _another(url: str) -> RefusedError:
-    return RefusedError(f"The key here is not the one that the registry {url} was founded with: {BRING_IT}.")
+def _proves(there: str, key: SecretStr) -> bool:
+    return hmac.compare_digest(there.strip().encode(), check_value(key).strip().encode())
+
+
+def _missing(keeper: Keeper) -> RefusedError:
+    return RefusedError(
+        f"The key for secrets of the registry {keeper.url} is not on this device: {keeper.advice}."
+    )
+
+
+def _another(keeper: Keeper) -> RefusedError:
+    return RefusedError(
+        f"The key here is not the one that the registry {keeper.url} was founded with: {keeper.advice}."
+    )
 
 
 def check_value(key: SecretStr) -> str:

@@ -102,7 +102,11 @@ def open_store(registry: RegistrySettings, name: str | None = None) -> Store:
 
         return s3.S3Store(s3.document_url(registry.url or ""), registry.username, password, name)
     url = (registry.url or "").removeprefix("file://")
-    path = placed(url, "registry.url") if url else folders.data_dir() / "registry.json"
+    return file_store(placed(url, "registry.url") if url else folders.data_dir() / "registry.json", name)
+
+
+def file_store(path: Path, name: str | None = None) -> LocalStore:
+    """The store of the registry in the file *path*, or of the document *name* beside it."""
     return LocalStore(path.parent / f"{name}.json" if name else path)
 
 

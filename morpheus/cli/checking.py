@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from morpheus import folders, site
+from morpheus import folders, keyring, site
 from morpheus import settings as config
 from morpheus.cloud.hetzner import HetznerCloud, keys
 from morpheus.cloud.hetzner import questions as hetzner
@@ -120,7 +120,12 @@ def _registry(settings: Settings) -> Sequence[Question]:
         names = ", ".join(Registry(store).read().forests)
         return f"{report.url} can be read: {f'the forests are {names}' if names else 'no forests yet'}"
 
-    return (question,)
+    def key() -> str:
+        if keyring.is_made(keyring.keeper_of(settings.registry), Registry(store).read().registry_id):
+            return "its key for secrets is here, and proven"
+        return "it has no key for secrets yet: the first forest in a cloud makes it"
+
+    return (question,) if settings.machine.provider == "local" else (question, key)
 
 
 def _cloud(settings: Settings) -> Sequence[Question]:

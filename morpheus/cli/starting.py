@@ -83,8 +83,8 @@ def before_plant(settings: Settings) -> Outcome | None:
         return run(Wish())
 
 
-def exported() -> tuple[str, tuple[str, ...]]:
-    """The transfer text of the registry that is configured, and what to say beside it.
+def exported() -> tuple[Access, tuple[str, ...]]:
+    """What opens the registry that is configured, and what to say beside it.
 
     Raises:
         InvalidInputError: none is that other devices could reach, or its password is not known.
@@ -108,7 +108,7 @@ def exported() -> tuple[str, tuple[str, ...]]:
         warnings.append("It holds no key: this device has none of this registry.")
     if known and known.device:
         warnings.append("It holds the password of this device's own subaccount, which both use then.")
-    return transfer.text(access), tuple(warnings)
+    return access, tuple(warnings)
 
 
 def imported() -> Outcome:

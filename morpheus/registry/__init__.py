@@ -287,10 +287,11 @@ def _parse(text: str, where: str) -> Document:
 
 
 def _with_memory(forest: Forest, backup: Forest | None) -> Forest:
-    """*forest* with the used numbers and reserved names that its *backup* remembers and it lost."""
+    """*forest* with what its *backup* remembers and it lost: used numbers, reserved names, its first run."""
     if backup is None or "used_numbers" in forest.extra:
         return forest
     known = {node.name for node in forest.nodes}
     missing = (node for node in backup.nodes if node.name not in known and (not node.ip or node.leaving))
     numbers = {*backup.used_numbers, *(node.number for node in (*backup.nodes, *forest.nodes) if node.number)}
-    return replace(forest, nodes=(*forest.nodes, *missing), used_numbers=tuple(sorted(numbers)))
+    nodes, run = (*forest.nodes, *missing), forest.run or backup.run  # by which its secrets know it
+    return replace(forest, nodes=nodes, used_numbers=tuple(sorted(numbers)), run=run)

@@ -299,17 +299,17 @@ def _copy(document: Document, source: Place, target: Place) -> None:
                 )
     free = {name: replace(forest, lease=None) for name, forest in document.forests.items()}
     copy = replace(document, forests=free, revision=revision, moved_to=old.url)
-    _put(new, documents.render(copy), there)
+    _put(new, documents.render(copy), there, backup=there.text is not None)
     for name in old.beside():
         if (text := source(name).read().text) is not None:
-            _put(target(name), text, target(name).read())
+            _put(target(name), text, target(name).read(), backup=False)  # of secrets nothing old stays
 
 
-def _put(store: Store, text: str, there: Snapshot) -> None:
+def _put(store: Store, text: str, there: Snapshot, *, backup: bool) -> None:
     """Write *text* in the place of what was *there*, and read it back."""
     if there.text == text:
         return
-    store.write(text, there.version, backup=there.text is not None)
+    store.write(text, there.version, backup=backup)
     if store.read().text != text:
         raise RegistryBrokenError(f"{store.url} gives back another text than was written: nothing was moved.")
 

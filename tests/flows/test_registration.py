@@ -12,9 +12,22 @@ from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
 from prefect.utilities.callables import parameter_schema
 from pydantic import SecretStr
 
-from blocks import HetznerBlock, LocalRegistry, S3Registry, StorageBoxRegistry, open_registry
+from blocks import (
+    HetznerBlock,
+    LocalRegistry,
+    S3Registry,
+    SecretKeyBlock,
+    StorageBoxRegistry,
+    open_place,
+    open_registry,
+    open_vault,
+)
 from deployments import register
-from morpheus.errors import InvalidInputError
+from morpheus import keyring
+from morpheus.errors import InvalidInputError, RefusedError
+from morpheus.forest import Forest
+from morpheus.secrets import KeyPair
+from morpheus.vault import Vault
 
 ENTRIES: list[dict[str, Any]] = yaml.safe_load(register.prefect_file().read_text())["deployments"]
 
@@ -96,7 +109,54 @@ def test_a_block_of_another_kind_is_no_registry() -> None:
         open_registry("pebble/grey", "fake")
 
 
-@pytest.mark.parametrize("block", [HetznerBlock, LocalRegistry, StorageBoxRegistry, S3Registry])
+def test_a_stored_key_opens_the_vault_of_a_stored_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MORPHEUS_DATA_DIR", str(tmp_path / "data"))
+    for name in ("of-all", "another"):
+        SecretKeyBlock(key=keyring.new_key()).save(name, overwrite=True)
+    LocalRegistry(path=tmp_path / "there" / "registry").save("sealing", overwrite=True)
+    slug = "local-registry/sealing"
+    oak = Forest("oak", "hetzner", status="provisioning", run="run-1")
+    open_registry(slug, "fake").update(lambda document, _: document.with_forest(oak))
+
+    made = open_vault(slug, "secret-key/of-all", lambda _: KeyPair("certificate", "key"))
+    known = made.ensure(oak, newborn=True)
+
+    assert open_vault(slug, "secret-key/of-all").open(oak) == known
+    with pytest.raises(RefusedError, match="not the one that the registry"):
+        open_vault(slug, "secret-key/another")
+    with pytest.raises(RefusedError, match="not on this device"):
+        open_vault(slug)
+    Vault(open_place(slug)).delete(oak)
+    assert open_vault(slug, "secret-key/of-all").find(oak) is None
+
+
+@pytest.mark.parametrize(
+    ("slug", "sentence"),
+    [("local-registry/grey", "is no key"), ("secret-key/short", "is no key: it must be")],
+)
+def test_what_is_no_key_is_refused(slug: str, sentence: str, tmp_path: Path) -> None:
+    LocalRegistry(path=tmp_path / "registry.json").save("grey", overwrite=True)
+    SecretKeyBlock(key=SecretStr("c2hvcnQ=")).save("short", overwrite=True)
+
+    with pytest.raises(InvalidInputError, match=sentence) as refused:
+        open_vault("local-registry/grey", slug)
+
+    assert "c2hvcnQ" not in str(refused.value)
+    assert not (tmp_path / "registry.json").exists()
+
+
+def test_a_stored_key_is_not_shown() -> None:
+    key = keyring.new_key()
+    SecretKeyBlock(key=key).save("quiet", overwrite=True)
+
+    assert key.get_secret_value() not in repr(Block.load("secret-key/quiet"))
+
+
+@pytest.mark.parametrize(
+    "block", [HetznerBlock, LocalRegistry, StorageBoxRegistry, S3Registry, SecretKeyBlock]
+)
 class TestBlocks(BlockStandardTestSuite):
     """Prefect's own demands on blocks, but for the one on logos: ours have none."""
 

@@ -297,6 +297,10 @@ def test_this_device_only(new_device: NewDevice, files: Files) -> None:
     assert (told["registry"]["type"], told["key"]) == ("none", "made")
     assert device.settings.read_text().endswith("registry:\n  type: none\n")
     assert device.init("--none")["changed"] is False
+    (access,) = device.known
+    assert (access.type, access.username, access.password) == ("none", None, None)
+    text = (device.data / "secrets" / "_key.json").read_text()
+    assert text == keyring.check_value(access.key or keyring.new_key())
     for words in (MAKE, ("--subaccount",), ("--url", "https://u1.example/")):
         code, sentence = device.refused(*words)
         assert (code, "configured already" in sentence) == (5, True)

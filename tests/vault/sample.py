@@ -1,12 +1,15 @@
 """Forests and vaults as the tests use them."""
 
+import base64
+
 from pydantic import SecretStr
 
 from morpheus import keyring
 from morpheus.forest import Forest, Node, Status
 from morpheus.registry import Registry
 from morpheus.registry.care import Place
-from morpheus.secrets import ForestSecrets, KeyPair, generate
+from morpheus.sealed import Bond, seal
+from morpheus.secrets import ForestSecrets, KeyPair, generate, render
 from morpheus.vault import Vault
 
 KEY = keyring.new_key()
@@ -31,6 +34,12 @@ def recorded(place: Place, forest: Forest) -> Forest:
     """*forest*, in the registry at *place*."""
     Registry(place(None)).update(lambda document, _: document.with_forest(forest))
     return forest
+
+
+def sealed_for(forest: Forest) -> str:
+    """The document of its secrets, as it may have been made long ago."""
+    bond = Bond("r1", forest.name, forest.run or "")
+    return seal(base64.b64decode(KEY.get_secret_value()), render(some_secrets()), bond)
 
 
 def vault(place: Place, key: SecretStr | None = KEY, registry_id: str = "r1") -> Vault:

@@ -1,6 +1,7 @@
 """The vault on a store in memory and in a file: made once, never anew, gone at the end."""
 
 import base64
+import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from morpheus.registry.care import Place
 from morpheus.registry.local import LocalStore
 from morpheus.secrets import ForestSecrets
 from tests.fakes import MemoryStore
-from tests.vault.sample import KEY, forest, recorded, told_by, vault
+from tests.vault.sample import KEY, forest, recorded, sealed_for, told_by, vault
 
 NAME = "secrets/oak"
 
@@ -292,6 +293,22 @@ def test_secrets_move_with_the_registry_and_none_are_written_where_it_was(place:
 
 
 # What may go wrong on the way
+
+
+def test_a_program_that_drops_what_it_does_not_know_takes_no_secrets_away(place: Place) -> None:
+    oak = replace(forest(), status=Status.ACTIVE).with_nodes(Node("oak-node-1", "2001:db8::1"))
+    recorded(place, oak)
+    recorded(place, replace(oak, location="fsn1"))  # so that there is a backup
+    place(NAME).write(sealed_for(oak), None, backup=False)
+    there = place(None).read()
+    raw = json.loads(there.text or "")
+    raw["forests"]["oak"] = {"id": "oak", "provider": "hetzner", "status": "active"}
+    place(None).write(json.dumps(raw), there.version, backup=False)
+
+    found = Registry(place(None)).find("oak")
+
+    assert found
+    assert vault(place).open(found)
 
 
 class Losing(MemoryStore):

@@ -4,7 +4,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from morpheus import transfer as line
 from morpheus.cli.show.text import as_json, lines, say
+from morpheus.kept import Access
 
 if TYPE_CHECKING:
     from morpheus.cli.starting import Outcome
@@ -39,11 +41,12 @@ def founded_before(outcome: "Outcome") -> None:
     print(lines(*_sentences(outcome)), file=sys.stderr)
 
 
-def transfer(text: str, warnings: Sequence[str], *, json: bool) -> None:
-    """The line for another device, alone on stdout."""
+def transfer(access: Access, warnings: Sequence[str], *, json: bool) -> None:
+    """The line for another device, alone on stdout; as JSON also the key in it, as schedulers take it."""
     print(lines(*warnings), file=sys.stderr, flush=True)
+    text = line.text(access)
     if json:
-        as_json({"transfer": text})
+        as_json({"transfer": text, "key": access.key.get_secret_value() if access.key else None})
     else:
         print(text)
 
