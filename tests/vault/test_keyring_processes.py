@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from morpheus import site
+from tests.vault.sample import forest, recorded
 
 pytestmark = pytest.mark.long
 
@@ -38,6 +42,16 @@ def test_on_one_device_all_of_them_have_one_key(tmp_path: Path) -> None:
 
     assert [code for code, _ in ended] == [0] * PROGRAMS, ended
     assert len({said for _, said in ended}) == 1
+
+
+def test_on_one_device_all_of_them_have_the_same_secrets_of_a_forest(tmp_path: Path) -> None:
+    recorded(partial(site.file_store, tmp_path / "registry.json"), forest())
+
+    ended = opened(tmp_path, ["device"] * PROGRAMS)
+
+    assert [code for code, _ in ended] == [0] * PROGRAMS, ended
+    assert len({said for _, said in ended}) == 1
+    assert (tmp_path / "secrets" / "oak.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_on_several_devices_one_has_it_and_the_others_are_told(tmp_path: Path) -> None:
