@@ -113,7 +113,7 @@ class Revisions:
         after = self._commit(gone, look)
         for number in {*look.numbers, *after.numbers}:
             if number < gone.number:
-                self._discard(f"{self._name}.versions/{number}")
+                self._discard(f"{self._name}.versions/{number}", patiently=True)
 
     def _expected(self, version: str | None) -> Look:
         """What was seen when the document had that *version*, which it still has as far as is known."""
@@ -340,9 +340,9 @@ class Revisions:
                 if hour.isdecimal() and int(hour) < _hour(now) - 1:
                     self._discard(f"{self._name}.making/{name}")
 
-    def _discard(self, path: str) -> None:
+    def _discard(self, path: str, *, patiently: bool = False) -> None:
         with contextlib.suppress(TransientError, ReloadError, RegistryBrokenError):
-            self._dav.delete(f"{path}/")
+            self._dav.delete(f"{path}/", patiently=patiently)
 
 
 def _condition(look: Look, token: str | None) -> dict[str, str]:

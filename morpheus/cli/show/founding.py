@@ -4,12 +4,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from morpheus import transfer as line
 from morpheus.cli.show.text import as_json, lines, say
-from morpheus.kept import Access
 
 if TYPE_CHECKING:
     from morpheus.cli.starting import Outcome
+    from morpheus.kept import Access
 
 KEYS = {
     "made": "Key for secrets: made here, and provable by a value beside the registry.",
@@ -41,8 +40,10 @@ def founded_before(outcome: "Outcome") -> None:
     print(lines(*_sentences(outcome)), file=sys.stderr)
 
 
-def transfer(access: Access, warnings: Sequence[str], *, json: bool) -> None:
+def transfer(access: "Access", warnings: Sequence[str], *, json: bool) -> None:
     """The line for another device, alone on stdout; as JSON also the key in it, as schedulers take it."""
+    from morpheus import transfer as line  # noqa: PLC0415  # imports pydantic
+
     print(lines(*warnings), file=sys.stderr, flush=True)
     text = line.text(access)
     if json:
