@@ -1,0 +1,50 @@
+"""Where things stand on a real machine, and what its units, users and ports are called.
+
+cloud-init makes these places, SSH delivers into them, systemd starts what stands in them: the three agree
+because they take the names from here.
+"""
+
+from types import MappingProxyType
+
+from morpheus.machine import NATS, WORKLOAD, Layout
+
+BINARIES = "/opt/nimsforest/bin"
+NATS_SERVER = f"{BINARIES}/nats-server"
+WORKLOAD_BINARY = f"{BINARIES}/nimsforest"
+EMBEDDED_BINARY = f"{BINARIES}/forest"  # the workload that brings its own NATS server
+
+SETTINGS = "/etc/nimsforest"  # root:nats with setgid, so that what is put there as 0640 is NATS's to read
+LIBRARY = "/var/lib/nimsforest"
+DATA = f"{LIBRARY}/data"  # the workload's own
+STORE = f"{LIBRARY}/jetstream"
+LOGS = "/var/log/nimsforest"
+SHARE = "/mnt/forest"  # where embedded mode finds registry.json
+
+LAYOUT = Layout(
+    config=f"{SETTINGS}/nats.conf",
+    cluster=f"{SETTINGS}/cluster.conf",
+    store=STORE,
+    log=f"{LOGS}/nats.log",
+)
+
+TLS = f"{SETTINGS}/tls"
+AUTHORITY = f"{TLS}/ca.crt"  # 0644: the workload trusts it, too
+CERTIFICATE = f"{TLS}/node.crt"
+KEY = f"{TLS}/node.key"
+
+NODE_INFO = "/etc/morpheus/node-info.json"
+
+UNITS = MappingProxyType({NATS: "nats.service", WORKLOAD: "nimsforest.service"})
+NATS_USER, WORKLOAD_USER = "nats", "nimsforest"
+NATS_READS = 0o640  # the mode of a file in SETTINGS that holds secrets and is NATS's to read
+LEAFNODE_PORT = 7777
+
+
+def unit_path(program: str) -> str:
+    """The file of the unit that runs *program*."""
+    return f"/etc/systemd/system/{UNITS[program]}"
+
+
+def environment_file(program: str) -> str:
+    """The file from which systemd, as root, reads the environment of *program*; 0600."""
+    return f"{SETTINGS}/{UNITS[program].removesuffix('.service')}.env"
