@@ -2,15 +2,17 @@
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from morpheus.errors import InvalidInputError
 from morpheus.forest import Forest, Node, whole_number
-from morpheus.machine import ACCOUNT, NATS, Layout, Program
+from morpheus.machine import ACCOUNT, NATS, Layout, Program, places
 from morpheus.machine.limits import Limits
+from morpheus.nats import listeners
 from morpheus.nats.access import Access
+from morpheus.nats.listeners import Listeners, Openings
 
 if TYPE_CHECKING:
     import jinja2
@@ -22,10 +24,17 @@ MAX_BYTES = 2**63 - 1  # that NATS can count
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The two files of a node: what is its own, and what changes with the forest."""
+    """The two files of a node: what is its own, and what changes with the forest.
+
+    Both are for the server alone: cluster.conf holds the password of the routes, nats.conf a hash.
+    """
 
     nats: str
     cluster: str
+
+    def files(self, layout: Layout) -> Mapping[str, str]:
+        """Path and content, in the order of delivery: a server starts only when it has a cluster.conf."""
+        return {layout.config: self.nats, layout.cluster: self.cluster}
 
 
 def limits_of(node: Node) -> Limits:
@@ -59,11 +68,32 @@ def routes(nodes: Sequence[Node], password: str) -> tuple[str, ...]:
 
 
 def render(forest: Forest, node: Node, layout: Layout, access: Access, *, listen: str) -> Configuration:
-    """The configuration of *node*, which listens on the address *listen*."""
+    """The configuration of *node*, a process of this machine, which listens on the address *listen*."""
+    return compose(forest, node, layout, access, listeners.local(listen))
+
+
+def render_machine(
+    forest: Forest, node: Node, access: Access, openings: Openings, password: str
+) -> Configuration:
+    """The configuration of *node* on a machine of its own.
+
+    *password* is what clients and leaf nodes from outside need, where *openings* lets them in.
+
+    Raises:
+        InvalidInputError: the node has no address yet.
+    """
+    heard = listeners.of_machine(node, openings, password)
+    return compose(forest, node, places.LAYOUT, access, heard)
+
+
+def compose(forest: Forest, node: Node, layout: Layout, access: Access, heard: Listeners) -> Configuration:
+    """The configuration of *node*, wherever its server listens."""
     facts = {
         "forest": forest.name,
         "node": node.name,
-        "host": listen,
+        "listeners": heard,
+        "client": listeners.CLIENT,
+        "leafnode_port": places.LEAFNODE_PORT,
         "ports": node.ports,
         "store": layout.store,
         "log": layout.log,
