@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -18,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from morpheus import kept
+from morpheus import kept, sizes
 from morpheus.errors import InvalidInputError
 from morpheus.folders import config_path, data_dir
 
@@ -133,6 +134,10 @@ class MachineSettings(_Part):
     ipv4: Ipv4Settings = Ipv4Settings()
 
 
+UnitSize = Annotated[str, AfterValidator(sizes.unit_size)]
+StoreSize = Annotated[str, AfterValidator(sizes.store_size)]
+
+
 class IntegrationSettings(_Part):
     """What runs on nodes."""
 
@@ -145,6 +150,18 @@ class IntegrationSettings(_Part):
     nimsforest_install: bool = Field(default=False, description="Run the workload on each node.")
     nimsforest_download_url: str | None = Field(None, description="Address or path of the workload's binary.")
     nimsforest_checksum: str | None = Field(None, description="SHA-256 sum of the workload's binary.")
+    nats_cpu_quota: Annotated[str, AfterValidator(sizes.core_share)] | None = Field(
+        None, description="The most that NATS may use of its machine's processors: 200% are two cores."
+    )
+    nats_memory_high: UnitSize | None = Field(
+        None, description="Memory from which on NATS is slowed down, such as 1.5G."
+    )
+    nats_memory_max: UnitSize | None = Field(None, description="Memory that NATS never exceeds, such as 2G.")
+    jetstream_memory: StoreSize = Field("1GB", description="The most JetStream may hold in memory.")
+    jetstream_file: StoreSize = Field("10GB", description="The most JetStream may hold on disk.")
+    bootstrap_script: Path | None = Field(
+        None, description="Path of a script that is run once, as root, on each new node."
+    )
 
 
 class ProvisioningSettings(_Part):

@@ -22,7 +22,7 @@ from morpheus.errors import MachineError, RefusedError
 from morpheus.files import is_unfinished, make_folder
 from morpheus.forest import MAX_PORT, Node, Ports, Price, check_name, whole_number
 from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state
-from morpheus.machine.limits import LEAST_FILE, limits_for
+from morpheus.machine.limits import LEAST_FILE, Limits, limits_for
 from morpheus.machine.local import LocalMachine, free_bytes, is_free, layout
 from morpheus.wait import locked
 
@@ -112,7 +112,7 @@ class LocalCloud:
         self._clear(folder)  # what an interrupted creation left
         self.check_room(order.siblings)
         limits = limits_for(psutil.virtual_memory().total, free_bytes(self._root), order.siblings)
-        if limits.lowered:
+        if limits.below(Limits()):
             log.warning(
                 "%s: JetStream gets %d MiB of memory and %d MiB of disk, less than the default: that is what "
                 "fits on this machine",

@@ -19,13 +19,15 @@ import yaml
 from morpheus.errors import InvalidInputError
 from morpheus.forest import Node, check_name
 from morpheus.machine import NATS, WORKLOAD, places, store_marker
+from morpheus.machine.limits import MIB
+from morpheus.settings import IntegrationSettings
+from morpheus.sizes import size_bytes
 
 if TYPE_CHECKING:
     import jinja2
 
 MAX_BYTES = 32 * 1024  # that Hetzner's API takes
 HEAP_SHARE = 0.9  # of the unit's memory: Go collects before the kernel throttles or kills
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,13 @@ class Resources:
     @property
     def heap(self) -> str | None:
         """GOMEMLIMIT where the unit's memory is limited."""
-        caps = [_bytes(cap) for cap in (self.memory_high, self.memory_max) if cap]
-        return f"{int(min(caps) * HEAP_SHARE) // _UNITS['M']}MiB" if caps else None
+        caps = [size_bytes(cap) for cap in (self.memory_high, self.memory_max) if cap]
+        return f"{int(min(caps) * HEAP_SHARE) // MIB}MiB" if caps else None
+
+    @classmethod
+    def of(cls, settings: IntegrationSettings) -> "Resources":
+        """What the settings allow."""
+        return cls(settings.nats_cpu_quota, settings.nats_memory_high, settings.nats_memory_max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,12 +192,6 @@ def _facts(birth: Birth) -> dict[str, object]:
 
 def _text(template: str, birth: Birth) -> str:
     return _templates().get_template(template).render(_facts(birth))
-
-
-def _bytes(size: str) -> float:
-    """The bytes that systemd means by *size*."""
-    unit = _UNITS.get(size[-1])
-    return float(size[:-1]) * unit if unit else float(size)
 
 
 class _Readable(yaml.SafeDumper):

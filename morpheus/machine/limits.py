@@ -7,6 +7,9 @@ computed when the node is made, and never again.
 
 from dataclasses import dataclass
 
+from morpheus.settings import IntegrationSettings
+from morpheus.sizes import size_bytes
+
 MIB, GIB = 1024**2, 1024**3
 DEFAULT_MEMORY, DEFAULT_FILE = 1 * GIB, 10 * GIB
 LEAST_MEMORY, LEAST_FILE = 16 * MIB, 64 * MIB
@@ -20,22 +23,27 @@ class Limits:
     memory: int = DEFAULT_MEMORY
     file: int = DEFAULT_FILE
 
-    @property
-    def lowered(self) -> bool:
-        return self.memory < DEFAULT_MEMORY or self.file < DEFAULT_FILE
+    def below(self, wanted: "Limits") -> bool:
+        """Whether it is less than was *wanted*."""
+        return self.memory < wanted.memory or self.file < wanted.file
 
 
-def limits_for(ram: int, disk: int, nodes: int) -> Limits:
-    """The limits of each of *nodes* nodes that share *ram* and *disk* bytes: the defaults, or what fits.
+def limits_for(ram: int, disk: int, nodes: int, wanted: Limits = Limits()) -> Limits:
+    """The limits of each of *nodes* nodes that share *ram* and *disk* bytes: what is *wanted*, or what fits.
 
     All of them together get at most a quarter of the memory and three quarters of the free disk, whole
     mebibytes each; below 16 MiB and 64 MiB a limit would help nobody, so it goes no lower.
     """
 
-    def share(of: int, part: float, default: int, least: int) -> int:
-        return max(least, min(default, int(of * part / nodes) // MIB * MIB))
+    def share(of: int, part: float, most: int, least: int) -> int:
+        return min(most, max(least, int(of * part / nodes) // MIB * MIB))
 
     return Limits(
-        memory=share(ram, MEMORY_SHARE, DEFAULT_MEMORY, LEAST_MEMORY),
-        file=share(disk, DISK_SHARE, DEFAULT_FILE, LEAST_FILE),
+        memory=share(ram, MEMORY_SHARE, wanted.memory, LEAST_MEMORY),
+        file=share(disk, DISK_SHARE, wanted.file, LEAST_FILE),
     )
+
+
+def wanted_limits(settings: IntegrationSettings) -> Limits:
+    """What the operator wants of every node."""
+    return Limits(size_bytes(settings.jetstream_memory), size_bytes(settings.jetstream_file))

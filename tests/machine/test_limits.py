@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from morpheus.machine.limits import GIB, LEAST_FILE, LEAST_MEMORY, MIB, Limits, limits_for
+from morpheus.machine.limits import GIB, LEAST_FILE, LEAST_MEMORY, MIB, Limits, limits_for, wanted_limits
+from morpheus.settings import IntegrationSettings
 
 
 def test_a_large_machine_gives_the_defaults() -> None:
     assert limits_for(64 * GIB, 1000 * GIB, 3) == Limits(1 * GIB, 10 * GIB)
-    assert not limits_for(64 * GIB, 1000 * GIB, 3).lowered
+    assert not limits_for(64 * GIB, 1000 * GIB, 3).below(Limits())
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ def test_a_large_machine_gives_the_defaults() -> None:
 )
 def test_a_small_machine_is_shared(ram: int, disk: int, nodes: int, limits: Limits) -> None:
     assert limits_for(ram, disk, nodes) == limits
-    assert limits.lowered
+    assert limits.below(Limits())
 
 
 @given(st.integers(0, 2**45), st.integers(0, 2**50), st.integers(1, 100))
@@ -32,3 +33,25 @@ def test_all_nodes_together_leave_room_unless_that_helps_nobody(ram: int, disk: 
     assert limits.memory == LEAST_MEMORY or limits.memory * nodes <= ram / 4
     assert limits.file == LEAST_FILE or limits.file * nodes <= disk * 3 / 4
     assert limits.memory % MIB == limits.file % MIB == 0
+
+
+@pytest.mark.parametrize(
+    ("ram", "wanted", "limits"),
+    [
+        (64 * GIB, Limits(4 * GIB, 50 * GIB), Limits(4 * GIB, 50 * GIB)),
+        (64 * GIB, Limits(MIB, 2 * MIB), Limits(MIB, 2 * MIB)),
+        (4 * GIB, Limits(4 * GIB, 90 * GIB), Limits(GIB, 75 * GIB)),
+    ],
+)
+def test_what_the_operator_wants_counts_where_it_fits(ram: int, wanted: Limits, limits: Limits) -> None:
+    given = limits_for(ram, 100 * GIB, 1, wanted)
+
+    assert given == limits
+    assert given.below(wanted) == (given != wanted)
+
+
+def test_without_settings_the_defaults_are_wanted() -> None:
+    assert wanted_limits(IntegrationSettings()) == Limits()
+    assert wanted_limits(IntegrationSettings(jetstream_memory="512MB", jetstream_file="1TB")) == Limits(
+        512 * MIB, 1024 * GIB
+    )

@@ -288,3 +288,43 @@ def test_a_registry_of_this_device_is_another_file_than_the_local_forests(kind: 
 )
 def test_an_address_stands_where_one_is_needed_and_nowhere_else(text: str, sentence: str) -> None:
     assert sentence in fault(text)
+
+
+# Amounts
+
+
+@pytest.mark.parametrize(
+    ("key", "good"),
+    [
+        ("nats_cpu_quota", ["200%", "50%"]),
+        ("nats_memory_high", ["1.5G", "512M", "1073741824"]),
+        ("nats_memory_max", ["2G", "1T"]),
+        ("jetstream_memory", ["1GB", "512MB", "1048576"]),
+        ("jetstream_file", ["10GB", "1TB"]),
+    ],
+)
+def test_amounts_are_written_as_those_who_obey_them_read_them(key: str, good: list[str]) -> None:
+    for value in good:
+        integration = configured(f"integration: {{{key}: '{value}'}}").integration
+
+        assert getattr(integration, key) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("nats_cpu_quota", "2", "write it as 200%, where 100% is one core"),
+        ("nats_cpu_quota", "0%", "write it as 200%"),
+        ("nats_memory_high", "80%", "write it as 1.5G, as 512M, or in bytes"),
+        ("nats_memory_max", "2GB", "write it as 1.5G"),
+        ("nats_memory_max", "2G\\nExecStartPre=/bin/sh", "write it as 1.5G"),
+        ("jetstream_memory", "1G", "write it as 10GB, as 512MB, or in bytes"),
+        ("jetstream_file", "75%", "write it as 10GB"),
+        ("jetstream_file", "1.5GB", "write it as 10GB"),
+    ],
+)
+def test_an_amount_that_nobody_would_read_is_refused(key: str, value: str, meant: str) -> None:
+    said = fault(f'integration: {{{key}: "{value}"}}')
+
+    assert f"integration.{key}: " in said
+    assert meant in said
