@@ -148,12 +148,13 @@ def _files(birth: Birth) -> Iterator[_File]:
     yield _File(places.NODE_INFO, node_info(birth))
     marker = store_marker(birth.forest, birth.node, birth.created_at.isoformat())
     yield _File(places.LAYOUT.marker, marker.decode(), "0600")
+    if birth.installs_nats:
+        yield _File(places.RUN_NATS, _text("run-nats.j2", birth), "0755")
     for path, text in units(birth).items():
         yield _File(path, text)
     yield _File("/etc/ssh/sshd_config.d/10-morpheus.conf", _text("sshd.conf.j2", birth))
     yield _File("/etc/sysctl.d/60-nimsforest.conf", _text("sysctl.conf.j2", birth))
     yield _File("/etc/systemd/journald.conf.d/60-nimsforest.conf", _text("journald.conf.j2", birth))
-    yield _File("/etc/logrotate.d/nimsforest", _text("logrotate.conf.j2", birth))
     yield _File("/etc/apt/apt.conf.d/60nimsforest", _text("upgrades.conf.j2", birth))
 
 

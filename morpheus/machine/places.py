@@ -10,6 +10,7 @@ from morpheus.machine import NATS, WORKLOAD, Layout
 
 BINARIES = "/opt/nimsforest/bin"
 NATS_SERVER = f"{BINARIES}/nats-server"
+RUN_NATS = f"{BINARIES}/run-nats"  # what the unit runs: the server, with its log in the journal, too
 WORKLOAD_BINARY = f"{BINARIES}/nimsforest"
 EMBEDDED_BINARY = f"{BINARIES}/forest"  # the workload that brings its own NATS server
 

@@ -50,7 +50,7 @@ class Listeners:
     """The addresses of one server's listeners; the ports are the node's.
 
     ``tls`` secures the routes, and clients and leaf nodes where these are asked for ``password`` (a bcrypt
-    hash). ``lets_in``: clients need no credentials. ``has_log``: the server writes its log itself.
+    hash). ``lets_in``: clients need no credentials.
     """
 
     client: str
@@ -60,7 +60,6 @@ class Listeners:
     tls: Tls | None = None
     password: str | None = None
     lets_in: bool = True
-    has_log: bool = True
 
 
 def local(address: str) -> Listeners:
@@ -85,7 +84,6 @@ def of_machine(node: Node, openings: Openings, password: str, tls: Tls | None = 
         tls=tls or Tls(),
         password=hashed(password, node.name) if asks else None,
         lets_in=not openings.nats,
-        has_log=False,
     )
 
 

@@ -106,7 +106,7 @@ def test_a_node_with_a_certificate_of_another_authority_stays_outside(clear: Cle
 
     clearing.start([stranger])
 
-    log = Path(clearing.machine(stranger).layout.log).with_name("nats.out")
+    log = Path(clearing.machine(stranger).layout.log)
     wait_for(lambda: "tls: " in log.read_text(), bool)
     assert clearing.ask(stranger, "/routez")["num_routes"] == 0
     assert clearing.verdict(clearing.names[:3]).formed
