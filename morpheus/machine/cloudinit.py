@@ -123,12 +123,10 @@ def render(birth: Birth) -> str:
 
 def units(birth: Birth) -> Mapping[str, str]:
     """The systemd units of a machine: path and text."""
-    programs = {NATS: birth.installs_nats, WORKLOAD: birth.installs_workload}
-    return {
-        places.unit_path(program): _text(f"{places.UNITS[program]}.j2", birth)
-        for program, installed in programs.items()
-        if installed
-    }
+    paths = [places.unit_path(NATS), places.LOG_UNIT_PATH] if birth.installs_nats else []
+    if birth.installs_workload:
+        paths.append(places.unit_path(WORKLOAD))
+    return {path: _text(f"{path.rpartition('/')[2]}.j2", birth) for path in paths}
 
 
 def node_info(birth: Birth) -> str:
@@ -148,8 +146,6 @@ def _files(birth: Birth) -> Iterator[_File]:
     yield _File(places.NODE_INFO, node_info(birth))
     marker = store_marker(birth.forest, birth.node, birth.created_at.isoformat())
     yield _File(places.LAYOUT.marker, marker.decode(), "0600")
-    if birth.installs_nats:
-        yield _File(places.RUN_NATS, _text("run-nats.j2", birth), "0755")
     for path, text in units(birth).items():
         yield _File(path, text)
     yield _File("/etc/ssh/sshd_config.d/10-morpheus.conf", _text("sshd.conf.j2", birth))

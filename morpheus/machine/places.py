@@ -10,7 +10,6 @@ from morpheus.machine import NATS, WORKLOAD, Layout
 
 BINARIES = "/opt/nimsforest/bin"
 NATS_SERVER = f"{BINARIES}/nats-server"
-RUN_NATS = f"{BINARIES}/run-nats"  # what the unit runs: the server, with its log in the journal, too
 WORKLOAD_BINARY = f"{BINARIES}/nimsforest"
 EMBEDDED_BINARY = f"{BINARIES}/forest"  # the workload that brings its own NATS server
 
@@ -35,7 +34,10 @@ KEY = f"{TLS}/node.key"
 
 NODE_INFO = "/etc/morpheus/node-info.json"
 
+_UNIT_FOLDER = "/etc/systemd/system"
 UNITS = MappingProxyType({NATS: "nats.service", WORKLOAD: "nimsforest.service"})
+LOG_UNIT = "nats-log.service"  # brings NATS's log to the journal; read it together with NATS's own unit
+LOG_UNIT_PATH = f"{_UNIT_FOLDER}/{LOG_UNIT}"
 NATS_USER, WORKLOAD_USER = "nats", "nimsforest"
 NATS_READS = 0o640  # the mode of a file in SETTINGS that holds secrets and is NATS's to read
 LEAFNODE_PORT = 7777
@@ -43,7 +45,7 @@ LEAFNODE_PORT = 7777
 
 def unit_path(program: str) -> str:
     """The file of the unit that runs *program*."""
-    return f"/etc/systemd/system/{UNITS[program]}"
+    return f"{_UNIT_FOLDER}/{UNITS[program]}"
 
 
 def environment_file(program: str) -> str:

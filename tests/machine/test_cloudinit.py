@@ -124,8 +124,8 @@ def test_only_what_is_installed_has_a_unit() -> None:
     }
 
     assert have == {
-        "nats": ["nats.service"],
-        "workload": ["nats.service", "nimsforest.service"],
+        "nats": ["nats.service", "nats-log.service"],
+        "workload": ["nats.service", "nats-log.service", "nimsforest.service"],
         "embedded": ["nimsforest.service"],
         "bare": [],
     }
