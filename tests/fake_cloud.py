@@ -67,7 +67,7 @@ class FakeMachine:
         root = f"/machines/{self._name}"
         return Layout(f"{root}/nats.conf", f"{root}/cluster.conf", f"{root}/store", f"{root}/nats.log")
 
-    def put(self, path: str, content: bytes, *, mode: int = 0o600) -> bool:
+    def put(self, path: str, content: bytes, *, mode: int = 0o600, owner: str | None = None) -> bool:
         parent = path.rpartition("/")[0]
         if parent in self.files:
             raise MachineError(f"Cannot write {path}: {parent} is a file.")

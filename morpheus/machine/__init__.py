@@ -63,8 +63,13 @@ class Machine(Protocol):
     def layout(self) -> Layout:
         """Where its files stand."""
 
-    def put(self, path: str, content: bytes, *, mode: int = 0o600) -> bool:
-        """Make the file *path* hold *content*, whole or not at all; return whether it was different."""
+    def put(self, path: str, content: bytes, *, mode: int = 0o600, owner: str | None = None) -> bool:
+        """Make the file *path* hold *content*, whole or not at all; return whether anything was different.
+
+        *owner* is written as chown takes it ("nats", ":nats", "root:nats"). Without one a file keeps its
+        owner, and a new one gets that of who writes and the group of its folder, if the folder says so
+        (setgid). A machine on which all belongs to one user knows no other owner.
+        """
 
     def read(self, path: str) -> bytes | None:
         """Return what the file *path* holds, None when there is none."""

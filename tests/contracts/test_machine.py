@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,28 +14,32 @@ from morpheus.errors import MachineError
 from morpheus.machine import Machine, Program
 from morpheus.machine.local import LocalMachine
 from tests.fake_cloud import FakeMachine
+from tests.servers.sshd import born_machine
 
 
-def _local(folder: Path) -> Machine:
+def _local(folder: Path) -> LocalMachine:
     folder = folder / "oak-node-1"
     folder.mkdir()
     return LocalMachine("oak-node-1", folder)
 
 
 # A new kind of machine is one line here.
-MACHINES: dict[str, Callable[[Path], Machine]] = {
-    "local": _local,
-    "fake": lambda _: FakeMachine("oak-node-1"),
+MACHINES: dict[str, Callable[[Path], AbstractContextManager[Machine]]] = {
+    "local": lambda folder: nullcontext(_local(folder)),
+    "fake": lambda _: nullcontext(FakeMachine("oak-node-1")),
+    "ssh": lambda folder: born_machine(folder / "sshd"),
 }
+NEED_SERVERS = {"ssh": pytest.mark.servers}
+PARAMETERS = [pytest.param(each, marks=NEED_SERVERS.get(each, ())) for each in MACHINES]
 
 SLEEPER = Program("sleeper", (sys.executable, "-c", "import signal; signal.pause()"))
 
 
-@pytest.fixture(params=MACHINES)
+@pytest.fixture(params=PARAMETERS)
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
-    machine = MACHINES[request.param](tmp_path)
-    yield machine
-    machine.stop("sleeper")
+    with MACHINES[request.param](tmp_path) as machine:
+        yield machine
+        machine.stop("sleeper")
 
 
 @pytest.fixture

@@ -60,9 +60,9 @@ class HillMachine(LocalMachine):
         super().__init__(name, folder)
         self._ip, self._effects = ip, effects
 
-    def put(self, path: str, content: bytes, *, mode: int = 0o600) -> bool:
+    def put(self, path: str, content: bytes, *, mode: int = 0o600, owner: str | None = None) -> bool:
         self._effects.happens(f"put {self.name} {Path(path).name}")
-        return super().put(path, content, mode=mode)
+        return super().put(path, content, mode=mode, owner=owner)
 
     def start(self, program: Program) -> None:
         self._effects.happens(f"start {self.name} {program.name}")

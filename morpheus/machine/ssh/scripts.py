@@ -1,0 +1,128 @@
+"""What machines are asked to do for one call, as scripts for their /bin/sh: one round trip each.
+
+Their arguments come as "$1", "$2", ... so that nothing is ever pasted into a script.
+"""
+
+import shlex
+
+KILL_AFTER = 2  # seconds for a command to end by itself once its time is over
+OVER = (124, 137)  # how timeout(1) ends when the time was over
+
+NOT_THERE = 44
+READ = f"""
+[ -e "$1" ] || exit {NOT_THERE}
+exec cat -- "$1"
+"""
+
+# $1 path, $2 mode, $3 owner or nothing, $4 sha256: prints "same", "changed" (mode or owner) or "send".
+COMPARE = """
+set -eu
+if ! [ -f "$1" ] || [ "$(sha256sum < "$1")" != "$4  -" ]; then echo send; exit; fi
+before=$(stat -c '%a %u %g' "$1")
+[ -z "$3" ] || chown "$3" "$1"
+chmod "$2" "$1"
+if [ "$before" = "$(stat -c '%a %u %g' "$1")" ]; then echo same; else echo changed; fi
+"""
+
+# The same arguments, the content as input. A connection that is cut ends the input early: hence the sum.
+# A folder made on the way is like the one above it: what lies in the store of NATS belongs to NATS.
+PUT = """
+set -eu
+make() {
+  if [ -z "$1" ] || [ -d "$1" ]; then return; fi
+  make "${1%/*}"
+  mkdir "$1" || [ -d "$1" ]
+  above=${1%/*}
+  chown --reference="${above:-/}" "$1" 2>/dev/null || :
+  chmod --reference="${above:-/}" "$1"
+}
+make "${1%/*}"
+new=$(mktemp "${1%/*}/.morpheus.XXXXXX")
+trap 'rm -f "$new"' EXIT
+trap 'exit 1' HUP INT TERM
+cat > "$new"
+if [ "$(sha256sum < "$new")" != "$4  -" ]; then echo "only a part of it arrived" >&2; exit 1; fi
+if [ -e "$1" ]; then chown --reference="$1" "$new"; fi
+if [ -n "$3" ]; then chown "$3" "$new"; fi
+chmod "$2" "$new"
+if [ -f "$1" ] && [ "$(stat -c '%a %u %g' "$1")" = "$(stat -c '%a %u %g' "$new")" ] && cmp -s "$1" "$new"
+then echo same; exit; fi
+sync "$new"
+mv -fT "$new" "$1"
+trap - EXIT
+sync "${1%/*}"
+echo changed
+"""
+
+ENDED = 3
+# $1 unit, $2 log file, $3 how often to look (50 times a second), then the ports: starts the unit and looks on
+# until its main process listens on all of them. One that ended is stopped, and its last words are printed.
+START = f"""
+set -u
+unit=$1 log=$2 left=$3
+shift 3
+if systemctl is-active --quiet "$unit"; then exit; fi
+systemctl reset-failed "$unit" 2>/dev/null
+said=$(stat -c %s "$log" 2>/dev/null || echo 0)
+systemctl start "$unit"
+pid=$(systemctl show --value -p MainPID "$unit")
+run=$(systemctl show --value -p InvocationID "$unit")
+while [ "${{pid:-0}}" != 0 ] && [ -d "/proc/$pid" ]; do
+  all=$#
+  for port in "$@"; do
+    if ss -Hltnp "sport = :$port" | grep -q "pid=$pid,"; then all=$((all - 1)); fi
+  done
+  left=$((left - 1))
+  if [ "$left" -le 0 ] || {{ [ $# -gt 0 ] && [ "$all" = 0 ]; }}; then exit 0; fi
+  sleep 0.02
+done
+systemctl stop "$unit"
+journalctl --sync
+[ -z "$run" ] || journalctl -q --no-pager -o cat -n 6 _SYSTEMD_INVOCATION_ID="$run" + INVOCATION_ID="$run"
+if [ -f "$log" ]; then tail -c "+$((said + 1))" "$log" | tail -n 3; fi
+exit {ENDED}
+"""
+
+RELOAD = """
+systemctl is-active --quiet "$1" || exit 0
+exec systemctl reload "$1"
+"""
+
+STOP = """
+systemctl stop "$1" && exit
+[ "$(systemctl show --value -p LoadState "$1")" = not-found ]
+"""
+
+PID = """
+exec systemctl show --value -p MainPID "$1"
+"""
+
+# $1 the folder of cloud-init's state, $2 how often to look (20 times a second): returns as soon as it
+# has ended. To ask cloud-init itself costs a start of Python each time.
+BORN = """
+left=$2
+until [ -e "$1/result.json" ] || [ "$left" -le 0 ] || [ -e "$1/disabled" ]; do
+  left=$((left - 1))
+  sleep 0.05
+done
+result=$(cat "$1/result.json" 2>/dev/null)
+status=$(cat "$1/status.json" 2>/dev/null)
+if [ -e "$1/disabled" ]; then off=true; else off=false; fi
+[ -n "$result" ] || unit=$(systemctl show --value -p ActiveState cloud-final.service 2>/dev/null)
+printf '{"result": %s, "status": %s, "off": %s, "unit": "%s"}' \
+  "${result:-null}" "${status:-null}" "$off" "${unit:-}"
+"""
+
+TAIL = """
+[ ! -e "$1" ] || exec tail -n 15 "$1"
+"""
+
+
+def line(script: str, *arguments: str, timeout: float) -> str:
+    """*script* as a line for a login shell; it ends itself after *timeout* seconds."""
+    return bounded("/bin/sh", "-c", script.strip(), "morpheus", *arguments, timeout=timeout)
+
+
+def bounded(*argv: str, timeout: float) -> str:
+    """A command as a line for a login shell; what hangs is killed on the machine, too."""
+    return shlex.join(("exec", "timeout", "-k", str(KILL_AFTER), f"{timeout:.3f}", *argv))
