@@ -11,6 +11,9 @@ import pytest
 from morpheus.forest import Ports
 from morpheus.machine import Program, binaries, processes
 from morpheus.machine.local import is_free
+from morpheus.machine.ssh import Connections, SshMachine
+from tests.servers.sshd import Sshd, sshd
+from tests.servers.wire import Wire
 
 NAME = "sleeper"
 
@@ -56,3 +59,29 @@ def wait_for(claim: Callable[[], object], timeout: float = 10.0) -> None:
     while not claim():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.005)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Sshd]:
+    """An sshd of the test's own."""
+    with sshd(tmp_path / "sshd") as running:
+        yield running
+
+
+@pytest.fixture
+def connections(server: Sshd) -> Iterator[Connections]:
+    with Connections(server.key) as opened:
+        yield opened
+
+
+@pytest.fixture
+def entered(server: Sshd, connections: Connections) -> SshMachine:
+    """The machine behind the test's sshd."""
+    return server.machine(connections)
+
+
+@pytest.fixture
+def wire(server: Sshd) -> Iterator[Wire]:
+    """A way to the test's sshd that can be cut."""
+    with Wire(server.port).running() as running:
+        yield running

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from morpheus.machine import Layout, Program
 from morpheus.machine.ssh import Connections, SshMachine, Way
+from morpheus.machine.ssh.machine import unit_of
 from morpheus.wait import wait_until
 from tests.servers import free_port
 
@@ -29,7 +30,7 @@ Include {folder}/sshd_config.d/*.conf
 Port {port}
 ListenAddress {address}
 HostKey {folder}/ssh_host_ed25519_key
-PidFile {folder}/sshd.pid
+PidFile none
 AuthorizedKeysFile {folder}/authorized_keys
 StrictModes no
 UsePAM no
@@ -67,8 +68,10 @@ class Sshd:
         return SshMachine("oak-node-1", connections, way, self.layout)
 
     @property
-    def log(self) -> str:
-        return (self.folder / "sshd.log").read_text()
+    def sessions(self) -> int:
+        """How many connections are entered just now."""
+        assert self.process
+        return len(psutil.Process(self.process.pid).children())
 
     def start(self) -> None:
         """Start it, and return when it listens."""
@@ -76,6 +79,9 @@ class Sshd:
         assert Path(program).exists(), "this needs OpenSSH's server: apt install openssh-server"
         arguments = ["-D", "-f", str(self.folder / "sshd_config"), "-E", str(self.folder / "sshd.log")]
         self.process = subprocess.Popen([program, *arguments])
+        reload = self.folder / "units" / "ssh.service"
+        reload.write_text(f"#!/bin/sh\nkill -HUP {self.process.pid}\n")
+        reload.chmod(0o755)
         wait_until("sshd", self.listens, bool, lambda _: "not yet", timeout=10, interval=0.005)
 
     def listens(self) -> bool:
@@ -87,9 +93,10 @@ class Sshd:
         """End it and every connection, as a machine that is switched off."""
         if self.process is None:
             return
-        for each in (*psutil.Process(self.process.pid).children(recursive=True), self.process):
+        for each in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
+        self.process.kill()
         self.process.wait(timeout=10)
         self.process = None
 
@@ -102,8 +109,8 @@ class BornMachine(SshMachine):
         self._folder = server.folder
 
     def start(self, program: Program) -> None:
-        settings = Path(self.layout.config).parent / f"{program.name}.env"
-        unit = self._folder / "units" / f"{program.name}.service"
+        unit = self._folder / "units" / unit_of(program.name)
+        settings = Path(self.layout.config).parent / f"{unit.stem}.env"
         unit.write_text(f"#!/bin/sh\nset -a; . {settings}; set +a\nexec {shlex.join(program.argv)}\n")
         unit.chmod(0o755)
         super().start(program)

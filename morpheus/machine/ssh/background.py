@@ -4,7 +4,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -18,12 +17,12 @@ _END = 5.0  # seconds for what still runs to end
 
 
 class Background:
-    """An event loop in a thread that begins with the first call and ends with :meth:`close`, or with us."""
+    """An event loop in a thread that begins with the first call and ends with :meth:`close`."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may close in the middle
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._end: weakref.finalize[Any, Any] | None = None
+        self._thread: threading.Thread | None = None
         self.at_end: set[Callable[[], object]] = set()  # called in the thread, before it ends
 
     def call(self, work: Coroutine[Any, Any, Answer], *, timeout: float | None) -> Answer:
@@ -35,11 +34,11 @@ class Background:
         """
         try:
             check_wanted()
-            loop = self._started()
-        except BaseException:
+        except AbandonedError:
             work.close()
             raise
-        future = asyncio.run_coroutine_threadsafe(_bounded(work, timeout), loop)
+        with self._lock:  # so that nothing comes in behind the end
+            future = asyncio.run_coroutine_threadsafe(_bounded(work, timeout), self._started())
         try:
             while not concurrent.futures.wait([future], timeout=ASKED_AGAIN).done:
                 check_wanted()
@@ -66,19 +65,17 @@ class Background:
     def close(self) -> None:
         """End everything under way, and the thread; a later call begins anew."""
         with self._lock:
-            end, self._loop, self._end = self._end, None, None
-        if end:
-            end()
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop and thread:
+            _stop(loop, thread)
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                work = (self._loop, self.at_end)
-                thread = threading.Thread(target=_run, args=work, name="morpheus-ssh", daemon=True)
-                self._end = weakref.finalize(self, _stop, self._loop, thread)
-                thread.start()
-            return self._loop
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            work = (self._loop, self.at_end)
+            self._thread = threading.Thread(target=_run, args=work, name="morpheus-ssh", daemon=True)
+            self._thread.start()
+        return self._loop
 
 
 async def _bounded(work: Coroutine[Any, Any, Answer], timeout: float | None) -> Answer:  # noqa: ASYNC109  # passed on

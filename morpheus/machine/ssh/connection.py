@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
 
@@ -35,6 +36,7 @@ class Connections:
         """
         self._key = read_key(key.get_secret_value())
         self._background = Background()
+        weakref.finalize(self, self._background.close)
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str, int, str], Connection] = {}
 
@@ -124,8 +126,8 @@ class Connection:
         """
         self._background.call(self._ready(way, bounds), timeout=2 * bounds.total)
 
-    def renew(self, way: Way) -> str:
-        """Enter once more, and use that connection from now on; return the host key that was shown.
+    def renew(self, way: Way, wanted: str) -> str:
+        """Enter once more, and return the host key that was shown; if it is the *wanted* one, stay so.
 
         Raises:
             UnreachableError: the machine gives no answer.
@@ -133,7 +135,7 @@ class Connection:
             MachineError: the forest's key is not accepted.
         """
         try:
-            return self._background.call(self._renewed(way), timeout=2 * Bounds().total)
+            return self._background.call(self._renewed(way, wanted), timeout=2 * Bounds().total)
         except ShutError as shut:
             raise _fresh(shut.error) from shut
 
@@ -169,7 +171,7 @@ class Connection:
             return now
         task = self._opening.get(way)
         if task is None:  # those who come meanwhile share it, its failure too
-            task = self._opening[way] = asyncio.ensure_future(self._open(way, bounds))
+            task = self._opening[way] = asyncio.ensure_future(self._entered(way, bounds))
             task.add_done_callback(lambda done: self._opened(way, done))
         return await asyncio.shield(task)
 
@@ -178,13 +180,21 @@ class Connection:
         if not task.cancelled():
             task.exception()  # somebody heard of it, or nobody wants to any more
 
-    async def _renewed(self, way: Way) -> str:
-        return (await self._open(way, Bounds())).shown
+    async def _renewed(self, way: Way, wanted: str) -> str:
+        opened = await self._open(way, Bounds())
+        if opened.shown == wanted:
+            self._current = opened
+        else:
+            opened.connection.abort()
+        return opened.shown
+
+    async def _entered(self, way: Way, bounds: Bounds) -> "Opened":
+        self._current = opened = await self._open(way, bounds)
+        return opened
 
     async def _open(self, way: Way, bounds: Bounds) -> "Opened":
         connection, guard = await open_connection(self.name, way, self._key, bounds)
-        self._current = opened = Opened(connection, guard, self._background)
-        return opened
+        return Opened(connection, guard, self._background)
 
 
 class Opened:

@@ -85,7 +85,7 @@ class SshMachine:
         return follow(self.connection, self._way, argv)
 
     def start(self, program: Program) -> None:
-        unit = _unit(program.name)
+        unit = unit_of(program.name)
         folder = posixpath.dirname(self._layout.config)
         self.put(f"{folder}/{unit.removesuffix('.service')}.env", _environment(program))
         looks = _LOOKS * (LISTEN_TIMEOUT if program.ports else GRACE)
@@ -107,13 +107,13 @@ class SshMachine:
         return MachineError(f"{unit} of {self._name} ended at once; its last words: {text}")
 
     def reload(self, name: str) -> None:
-        self._script(f"reload {_unit(name)}", scripts.RELOAD, _unit(name))
+        self._script(f"reload {unit_of(name)}", scripts.RELOAD, unit_of(name))
 
     def stop(self, name: str) -> None:
-        self._script(f"stop {_unit(name)}", scripts.STOP, _unit(name), timeout=STOP_TIMEOUT)
+        self._script(f"stop {unit_of(name)}", scripts.STOP, unit_of(name), timeout=STOP_TIMEOUT)
 
     def pid(self, name: str) -> int | None:
-        said = self._script(f"ask for {_unit(name)}", scripts.PID, _unit(name))
+        said = self._script(f"ask for {unit_of(name)}", scripts.PID, unit_of(name))
         return int(said.out.strip() or 0) or None
 
     @contextlib.contextmanager
@@ -164,7 +164,8 @@ class SshMachine:
         return MachineError(f"{what} on {self._name} did not end within {timeout:.0f} s.")
 
 
-def _unit(name: str) -> str:
+def unit_of(name: str) -> str:
+    """The systemd unit of a program."""
     return UNITS.get(name, f"{name}.service")
 
 

@@ -21,6 +21,8 @@ KEEPALIVE = 5.0  # seconds of silence until the machine is asked for a sign; thr
 _NO_IPV6 = (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 # The first ones are fast on every processor of today; the others are for a machine that lacks them.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr")
+# Only ours are accepted; the others let a stranger show what it has, instead of ending without a word.
+_HOST_KEYS = (ALGORITHM, "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256")
 _KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
 
 
@@ -161,7 +163,7 @@ async def _entered(
         config=None,
         client_factory=lambda: guard,
         known_hosts=([], [], []),  # so that the guard is asked about every key
-        server_host_key_algs=[ALGORITHM],
+        server_host_key_algs=_HOST_KEYS,
         username=way.user,
         client_keys=[key],
         agent_path=None,
@@ -207,8 +209,6 @@ def _tell(name: str, way: Way, guard: Guard, error: Exception) -> NoReturn:
     machine = f"{name} ({way.place})"
     if guard.shown and guard.shown not in way.host_keys:
         raise ShutError(Shut.WRONG_HOST, wrong_host(name, way, fingerprint(guard.shown))) from error
-    if isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error):
-        raise ShutError(Shut.WRONG_HOST, wrong_host(name, way, "no ed25519 key at all")) from error
     if isinstance(error, asyncssh.PermissionDenied):
         refused = MachineError(f"{machine} does not accept the forest's SSH key for {way.user}.")
         raise ShutError(Shut.KEY_REFUSED, refused) from error

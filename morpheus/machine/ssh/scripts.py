@@ -39,7 +39,7 @@ make() {
 make "${1%/*}"
 new=$(mktemp "${1%/*}/.morpheus.XXXXXX")
 trap 'rm -f "$new"' EXIT
-trap 'exit 1' HUP INT TERM
+trap 'exit 1' HUP INT PIPE TERM
 cat > "$new"
 if [ "$(sha256sum < "$new")" != "$4  -" ]; then echo "only a part of it arrived" >&2; exit 1; fi
 if [ -e "$1" ]; then chown --reference="$1" "$new"; fi
@@ -67,7 +67,7 @@ said=$(stat -c %s "$log" 2>/dev/null || echo 0)
 systemctl start "$unit"
 pid=$(systemctl show --value -p MainPID "$unit")
 run=$(systemctl show --value -p InvocationID "$unit")
-while [ "${{pid:-0}}" != 0 ] && [ -d "/proc/$pid" ]; do
+while [ "${{pid:-0}}" != 0 ] && [ -e "/proc/$pid/exe" ]; do
   all=$#
   for port in "$@"; do
     if ss -Hltnp "sport = :$port" | grep -q "pid=$pid,"; then all=$((all - 1)); fi
@@ -76,7 +76,7 @@ while [ "${{pid:-0}}" != 0 ] && [ -d "/proc/$pid" ]; do
   if [ "$left" -le 0 ] || {{ [ $# -gt 0 ] && [ "$all" = 0 ]; }}; then exit 0; fi
   sleep 0.02
 done
-systemctl stop "$unit"
+systemctl stop "$unit" 2>/dev/null
 journalctl --sync
 [ -z "$run" ] || journalctl -q --no-pager -o cat -n 6 _SYSTEMD_INVOCATION_ID="$run" + INVOCATION_ID="$run"
 if [ -f "$log" ]; then tail -c "+$((said + 1))" "$log" | tail -n 3; fi
@@ -111,6 +111,65 @@ if [ -e "$1/disabled" ]; then off=true; else off=false; fi
 [ -n "$result" ] || unit=$(systemctl show --value -p ActiveState cloud-final.service 2>/dev/null)
 printf '{"result": %s, "status": %s, "off": %s, "unit": "%s"}' \
   "${result:-null}" "${status:-null}" "$off" "${unit:-}"
+"""
+
+# $1 the folder of sshd's settings: prints whether keys of the birth are left, and the machine's
+# own, if it is made.
+LOOK_AT_KEYS = """
+set -eu
+for each in "$1"/ssh_host_*; do
+  if [ -e "$each" ]; then echo left; else echo none; fi
+  break
+done
+[ ! -s "$1/morpheus_host_key" ] || exec ssh-keygen -y -f "$1/morpheus_host_key"
+"""
+
+# Prints the public half. The key is there whole or not at all; of two who make one, both get the first's.
+MAKE_KEY = """
+set -eu
+key="$1/morpheus_host_key"
+if ! [ -s "$key" ]; then
+  new=$(mktemp -d "$1/.morpheus.XXXXXX")
+  trap 'rm -rf "$new"' EXIT
+  ssh-keygen -q -t ed25519 -N "" -C "" -f "$new/key"
+  sync "$new/key"
+  ln "$new/key" "$key" 2>/dev/null || [ -s "$key" ]
+  sync "$1"
+fi
+ssh-keygen -y -f "$key"
+"""
+
+# With settings that it cannot read sshd would not start again, so they are tried first; and last whether the
+# settings of this machine include ours at all.
+ACTIVATE = """
+set -eu
+PATH=$PATH:/usr/sbin
+ours="HostKey $1/morpheus_host_key"
+folder="$1/sshd_config.d"
+new=$(mktemp "$1/.morpheus.XXXXXX")
+trap 'rm -f "$new"' EXIT
+{ echo "$ours"; cat "$1/sshd_config"; } > "$new"
+sshd -t -f "$new"
+echo "$ours" > "$new"
+chmod 644 "$new"
+sync "$new"
+mkdir -p "$folder"
+mv -fT "$new" "$folder/00-morpheus.conf"
+trap - EXIT
+sync "$folder"
+if ! sshd -T -f "$1/sshd_config" | grep -qix "$ours"; then
+  rm -f "$folder/00-morpheus.conf"
+  echo "its sshd_config does not include $folder" >&2
+  exit 1
+fi
+exec systemctl try-reload-or-restart ssh.service
+"""
+
+RETIRE = """
+set -eu
+[ -s "$1/sshd_config.d/00-morpheus.conf" ]
+rm -f "$1"/ssh_host_*
+sync "$1"
 """
 
 TAIL = """

@@ -11,7 +11,7 @@ import asyncssh
 MOST = 32 * 2**20  # bytes that a command may print
 _TAIL = 4000  # bytes kept of what it complains
 _FULL = 3.0  # seconds to ask for a place again
-_CHUNK = 256 * 1024
+_CHUNK = 128 * 1024
 _STDERR = asyncssh.EXTENDED_DATA_STDERR
 
 
@@ -184,6 +184,7 @@ async def _give(channel: asyncssh.SSHClientChannel[bytes], session: _Talk, given
     view = memoryview(given)
     with contextlib.suppress(OSError):  # it ended without reading all; how, it says itself
         for start in range(0, len(view), _CHUNK):
+            await asyncio.sleep(0)  # hear of a connection that was lost meanwhile
             await session.writable.wait()
             channel.write(bytes(view[start : start + _CHUNK]))
         channel.write_eof()
