@@ -68,6 +68,10 @@ class Sshd:
         return SshMachine("oak-node-1", connections, way, self.layout)
 
     @property
+    def log(self) -> str:
+        return (self.folder / "sshd.log").read_text()
+
+    @property
     def sessions(self) -> int:
         """How many connections are entered just now."""
         assert self.process

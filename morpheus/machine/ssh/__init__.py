@@ -11,6 +11,7 @@ on in a connection, ``scripts.py`` what the machine is asked to do;
 from morpheus.machine.ssh.connection import Connections
 from morpheus.machine.ssh.entering import wait_entered
 from morpheus.machine.ssh.machine import SshMachine
+from morpheus.machine.ssh.rotation import HostKeys, rotate
 from morpheus.machine.ssh.way import Way, fingerprint
 
-__all__ = ["Connections", "SshMachine", "Way", "fingerprint", "wait_entered"]
+__all__ = ["Connections", "HostKeys", "SshMachine", "Way", "fingerprint", "rotate", "wait_entered"]

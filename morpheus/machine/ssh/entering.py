@@ -47,7 +47,7 @@ def wait_entered(machine: SshMachine, *, timeout: float, state: str = STATE, out
         MachineError: cloud-init failed; with the end of its log.
     """
     deadline = time.monotonic() + timeout
-    door = _Door(machine)
+    door = _Door(machine, deadline)
     wait_until(
         f"{machine.name} to let us in",
         door.knock,
@@ -58,7 +58,7 @@ def wait_entered(machine: SshMachine, *, timeout: float, state: str = STATE, out
     )
     seen = wait_until(
         f"cloud-init of {machine.name}",
-        lambda: _ask(machine, state),
+        lambda: _ask(machine, state, deadline),
         lambda seen: seen.result is not None,
         lambda seen: seen.words,
         timeout=max(0.0, deadline - time.monotonic()),
@@ -70,8 +70,8 @@ def wait_entered(machine: SshMachine, *, timeout: float, state: str = STATE, out
 class _Door:
     """Tries to enter, in a pace that the machine bears."""
 
-    def __init__(self, machine: SshMachine) -> None:
-        self._machine = machine
+    def __init__(self, machine: SshMachine, deadline: float) -> None:
+        self._machine, self._deadline = machine, deadline
         self._began = time.monotonic()
         self._no_ipv6_since: float | None = None
         self._refusals = 0
@@ -82,17 +82,19 @@ class _Door:
         now = time.monotonic()
         if now < self._next:
             return self._last
-        # Short at first: an answer to a first packet that was lost comes no sooner than after a second.
-        patience = min(1.0 + (now - self._began) / 10, 10.0)
         try:
-            self._machine.connection.attempt(
-                self._machine.way, Bounds(connect=patience, banner=2 * patience, login=10.0)
-            )
+            self._machine.connection.attempt(self._machine.way, self._bounds(now))
         except ShutError as shut:
             self._heed(shut)
             self._last = str(shut)
             return self._last
         return None
+
+    def _bounds(self, now: float) -> Bounds:
+        """Short at first: to what was sent before the machine listened, no answer comes for a second."""
+        patience = min(0.5 + (now - self._began) / 10, 10.0)
+        left = max(0.05, self._deadline - now)
+        return Bounds(min(patience, left), min(2 * patience, left), 10.0)
 
     def _heed(self, shut: ShutError) -> None:
         now = time.monotonic()
@@ -119,8 +121,8 @@ class _Seen:
     status: Mapping[str, Any] | None = None
 
 
-def _ask(machine: SshMachine, state: str) -> _Seen:
-    looks = f"{ROUND / INTERVAL:.0f}"
+def _ask(machine: SshMachine, state: str, deadline: float) -> _Seen:
+    looks = f"{min(ROUND, max(0.0, deadline - time.monotonic())) / INTERVAL:.0f}"
     try:
         said = json.loads(machine.ask("wait for cloud-init", scripts.BORN, state, looks, timeout=30))
     except UnreachableError as error:

@@ -93,7 +93,7 @@ def rotate(
             case Step.MAKE:
                 found = replace(found, made=made_key(machine, folder=folder))
             case Step.RECORD_NEXT | Step.RECORD:
-                recorded = _recorded(found, step)
+                recorded = recorded_after(found, step)
                 record(recorded)
                 machine = machine.accepting(*recorded.accepted)
             case Step.ACTIVATE:
@@ -104,7 +104,8 @@ def rotate(
     return machine
 
 
-def _recorded(found: Found, step: Step) -> HostKeys:
+def recorded_after(found: Found, step: Step) -> HostKeys:
+    """What one of the two steps writes: what is shown stays accepted."""
     made = str(found.made)
     return HostKeys(made) if step is Step.RECORD else HostKeys(found.shown, made)
 
