@@ -205,6 +205,27 @@ def test_reloading_sends_the_signal_to_read_again(born: BornMachine, tmp_path: P
     wait_for(lambda: "again" in out.read_text())
 
 
+def test_a_unit_whose_condition_is_not_met_is_told(server: Sshd, born: BornMachine) -> None:
+    (server.folder / "units" / "nats.service.unmet").touch()
+
+    with pytest.raises(MachineError, match=r"nats\.service .*a Condition of its unit is not met"):
+        born.start(Program(NATS, ("/bin/sleep", "60")))
+
+
+def test_what_was_started_starts_with_the_machine_until_it_is_stopped(
+    server: Sshd, born: BornMachine
+) -> None:
+    enabled = server.folder / "units" / "nimsforest.service.enabled"
+
+    born.start(Program(WORKLOAD, ("/bin/sleep", "60")))
+    assert enabled.exists()
+    born.stop(WORKLOAD)
+    assert not enabled.exists()
+    with pytest.raises(MachineError):
+        born.start(Program(WORKLOAD, ("/bin/false",)))
+    assert not enabled.exists()
+
+
 def test_no_secret_stands_in_a_command_line(server: Sshd, born: BornMachine, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     with subprocess.Popen(

@@ -71,26 +71,30 @@ class Connection:
         self._opening: dict[Way, asyncio.Task[Opened]] = {}
 
     def execute(self, way: Way, command: str, given: bytes = b"", *, timeout: float, again: bool) -> Said:
-        """Run a shell line within *timeout* seconds.
+        """Run a shell line.
 
         Args:
             way: how to enter.
             command: for the login shell.
             given: its input.
-            timeout: in seconds, for the command alone; entering has its own bounds.
+            timeout: in seconds, after which the machine counts as silent: the command ends itself sooner.
             again: it may be run a second time when the connection is lost while it runs.
 
         Raises:
             UnreachableError: the machine gives no answer; with *again* off it may have run.
             RefusedError: the machine shows a host key that is not accepted.
             MachineError: the forest's key is not accepted.
-            TimeoutError: it did not end.
             TooMuchError: it printed more than is taken.
         """
 
         async def run(opened: Opened) -> Said:
-            async with opened.turn(), asyncio.timeout(timeout):
-                return await talk(opened.connection, command, given)
+            async with opened.turn():
+                try:
+                    async with asyncio.timeout(timeout):
+                        return await talk(opened.connection, command, given)
+                except TimeoutError:
+                    opened.connection.abort()  # the next one who comes opens it anew
+                    raise
 
         return self.use(way, run, timeout=timeout, again=again)
 
@@ -108,6 +112,9 @@ class Connection:
             return self._background.call(self._used(way, work, again=again), timeout=bound)
         except ShutError as shut:
             raise _fresh(shut.error) from shut
+        except TimeoutError as error:
+            silent = f"{self.name} ({way.place}) fell silent; what was asked of it may have happened."
+            raise UnreachableError(silent) from error
         except FullError as error:
             raise UnreachableError(
                 f"{self.name} ({way.place}) opens no further SSH session just now."

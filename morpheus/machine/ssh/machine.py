@@ -154,14 +154,9 @@ class SshMachine:
         except TooMuchError as error:
             most = f"{MOST // 2**20} MB"
             raise MachineError(f"{what} on {self._name} printed more than {most}.") from error
-        except TimeoutError as error:
-            raise self._late(what, timeout) from error
         if said.code in scripts.OVER and time.monotonic() - began >= timeout:
-            raise self._late(what, timeout)
+            raise MachineError(f"{what} on {self._name} did not end within {timeout:.0f} s.")
         return said
-
-    def _late(self, what: str, timeout: float) -> MachineError:
-        return MachineError(f"{what} on {self._name} did not end within {timeout:.0f} s.")
 
 
 def unit_of(name: str) -> str:

@@ -56,29 +56,33 @@ echo changed
 
 ENDED = 3
 # $1 unit, $2 log file, $3 how often to look (50 times a second), then the ports: starts the unit and looks on
-# until its main process listens on all of them. One that ended is stopped, and its last words are printed.
+# until its main process listens on all of them; from then on it also starts with the machine. One that ended
+# is stopped, and its last words are printed.
 START = f"""
 set -u
 unit=$1 log=$2 left=$3
 shift 3
-if systemctl is-active --quiet "$unit"; then exit; fi
+begun() {{ exec systemctl enable --quiet --no-reload "$unit"; }}
+if systemctl is-active --quiet "$unit"; then begun; fi
 systemctl reset-failed "$unit" 2>/dev/null
 said=$(stat -c %s "$log" 2>/dev/null || echo 0)
 systemctl start "$unit"
-pid=$(systemctl show --value -p MainPID "$unit")
-run=$(systemctl show --value -p InvocationID "$unit")
+state=$(systemctl show -p MainPID,InvocationID,ConditionResult "$unit")
+field() {{ echo "$state" | sed -n "s/^$1=//p"; }}
+pid=$(field MainPID) run=$(field InvocationID)
 while [ "${{pid:-0}}" != 0 ] && [ -e "/proc/$pid/exe" ]; do
   all=$#
   for port in "$@"; do
     if ss -Hltnp "sport = :$port" | grep -q "pid=$pid,"; then all=$((all - 1)); fi
   done
   left=$((left - 1))
-  if [ "$left" -le 0 ] || {{ [ $# -gt 0 ] && [ "$all" = 0 ]; }}; then exit 0; fi
+  if [ "$left" -le 0 ] || {{ [ $# -gt 0 ] && [ "$all" = 0 ]; }}; then begun; fi
   sleep 0.02
 done
 systemctl stop "$unit" 2>/dev/null
 journalctl --sync
-[ -z "$run" ] || journalctl -q --no-pager -o cat -n 6 _SYSTEMD_INVOCATION_ID="$run" + INVOCATION_ID="$run"
+if [ "$(field ConditionResult)" = no ]; then echo "a Condition of its unit is not met"
+else journalctl -q --no-pager -o cat -n 6 _SYSTEMD_INVOCATION_ID="$run" + INVOCATION_ID="$run"; fi
 if [ -f "$log" ]; then tail -c "+$((said + 1))" "$log" | tail -n 3; fi
 exit {ENDED}
 """
@@ -88,8 +92,9 @@ systemctl is-active --quiet "$1" || exit 0
 exec systemctl reload "$1"
 """
 
+# It does not start with the machine any more, either: a node that was taken out must not come back.
 STOP = """
-systemctl stop "$1" && exit
+systemctl disable --quiet --no-reload "$1" && systemctl stop "$1" && exit
 [ "$(systemctl show --value -p LoadState "$1")" = not-found ]
 """
 
