@@ -182,7 +182,7 @@ print(machine.run("echo", "here"))
 """
 
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True
     )
 
     assert (done.stdout.strip(), done.stderr) == ("here", "")
