@@ -1,45 +1,14 @@
 """A lab for all tests of this folder, in whose laptop they live, and ways to look at its hosts."""
 
-import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
+import hcloud
 import pytest
 
 from tests.lab import Host, Lab
-from tests.lab.commands import attempted, run, until
-
-UP = 60.0  # seconds until a host has booted, on a busy machine
-
-
-@dataclass(frozen=True)
-class Visitor:
-    """Somebody with a key of his own and OpenSSH's client; he believes every host key."""
-
-    private: Path
-    public: str
-
-    def ssh(self, host: Host, command: str, timeout: float = 5) -> subprocess.CompletedProcess[str]:
-        """Run a command as root, however it ends; 255 and what the client says when it cannot."""
-        options = [
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-            "-o",
-            "BatchMode=yes",
-        ]
-        quick = ["-o", f"ConnectTimeout={timeout:.0f}", "-o", "LogLevel=ERROR"]
-        return attempted(["ssh", "-i", str(self.private), *options, *quick, f"root@{host.address}", command])
-
-    def born(self, host: Host) -> Host:
-        """Wait until a host has booted and its cloud-init has ended, however."""
-        until(
-            f"{host.name} lets in", lambda: self.ssh(host, "true").returncode == 0, timeout=UP, interval=0.05
-        )
-        self.ssh(host, "cloud-init status --wait")
-        return host
+from tests.lab.visitors import Visitor
+from tests.simulator import Latency, Simulator
+from tests.simulator.clients import client_of
 
 
 @pytest.fixture(scope="package")
@@ -55,9 +24,24 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def visitor(tmp_path_factory: pytest.TempPathFactory) -> Visitor:
-    private = tmp_path_factory.mktemp("visitor") / "key"
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "visitor", "-f", str(private)])
-    return Visitor(private, private.with_suffix(".pub").read_text(encoding="ascii").strip())
+    return Visitor.with_new_key(tmp_path_factory.mktemp("visitor"))
+
+
+@pytest.fixture
+def simulator(lab: Lab) -> Iterator[Simulator]:
+    """The API without latency, whose servers are hosts; they are gone after the test."""
+    simulator = Simulator(latency=Latency(scale=0), hosts=lab)
+    with lab.cleared(), simulator.running():
+        yield simulator
+    assert simulator.violations == []
+
+
+@pytest.fixture
+def client(simulator: Simulator) -> Iterator[hcloud.Client]:
+    client = client_of(simulator)
+    yield client
+    for each in (client._client, client._client_hetzner):
+        each._session.close()
 
 
 Boot = Callable[..., Host]

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.hosts.conftest import Boot, Visitor
-from tests.lab import Lab
+from tests.hosts.conftest import Boot
+from tests.lab.visitors import Visitor
 
 pytestmark = pytest.mark.root
 
@@ -20,9 +20,7 @@ runcmd:
 
 
 @pytest.mark.parametrize("image", ["debian-12", "debian-13"])
-def test_a_host_does_what_its_user_data_says_and_is_well(
-    lab: Lab, boot: Boot, visitor: Visitor, image: str
-) -> None:
+def test_a_host_does_what_its_user_data_says_and_is_well(boot: Boot, visitor: Visitor, image: str) -> None:
     host = visitor.born(boot(image=image, user_data=USER_DATA))
 
     status = json.loads(visitor.ssh(host, "cloud-init status --format json").stdout)

@@ -27,6 +27,7 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from tests.lab import leftovers
 from tests.lab.disks import SIZE, Disk
@@ -35,6 +36,7 @@ from tests.lab.firewall import Firewalls
 from tests.lab.hosts import Host, Place
 from tests.lab.metadata import Metadata
 from tests.lab.network import Line, Network
+from tests.lab.resolver import Resolver
 from tests.simulator.hosts import Birth
 from tests.simulator.state import Json
 
@@ -58,7 +60,7 @@ class Lab:
         self.faults = BirthFaults()
         self.hosts: dict[int, Host] = {}
         self._orders: dict[int, ThreadPoolExecutor] = {}
-        self._ordered: list[Future[None]] = []
+        self._ordered: list[tuple[int, Future[None]]] = []
         self._lock = threading.RLock()
         self._marks, self._numbers = itertools.count(1), itertools.count(1)
         self._open()
@@ -70,11 +72,14 @@ class Lab:
         self.outside = self.network.person("outside", 2)
         self.phone = self.network.person("phone", 3, ipv6=False)
         self._metadata = Metadata(self.network.router, self._who)
+        self._resolver = Resolver(self.network.router)
         self._metadata.open()
+        self._resolver.open()
 
     def close(self) -> None:
         """Cut the power of everything, and leave nothing on the machine."""
         self._metadata.close()
+        self._resolver.close()
         self.clear()
         self._run.close()
 
@@ -150,8 +155,9 @@ class Lab:
         """Raise what an order of the API met; wait for the orders that are under way."""
         with self._lock:
             ordered, self._ordered = self._ordered, []
-        for each in ordered:
-            each.result()
+        for _, order in ordered:
+            if not order.cancelled():
+                order.result()
 
     def _clear(self, numbers: list[int]) -> None:
         """Orders still come in while this happens; none is begun for a host that is gone."""
@@ -186,13 +192,13 @@ class Lab:
         with self._lock:
             host = self.hosts.get(birth.number) or self._add(birth)
             orders = self._orders.setdefault(birth.number, ThreadPoolExecutor(max_workers=1))
-            self._ordered.append(orders.submit(self._obey, command, host, birth))
+            self._ordered.append((birth.number, orders.submit(self._obey, command, host, birth)))
 
     def _obey(self, command: str, host: Host, birth: Birth) -> None:
         if command == "create_server":
             return  # known from now on, and off
         if command == "rebuild_server":
-            host.rebuild(birth)
+            host.rebuild(replace(birth, ssh_keys=host.birth.ssh_keys))
         elif command == "delete_server":
             host.delete()
             self.firewalls.guard(host.line.name, None)
@@ -208,7 +214,8 @@ class Lab:
     def stopped(self, number: int) -> bool:
         with self._lock:
             host = self.hosts.get(number)
-        return host is not None and host.stopped_itself
+            busy = any(one == number and not order.done() for one, order in self._ordered)
+        return host is not None and host.stopped_itself and not busy
 
 
 __all__ = ["Host", "Lab"]

@@ -18,8 +18,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
+from tests.simulator import machines
 from tests.simulator.app import App, Tokens
 from tests.simulator.faults import Faults
+from tests.simulator.hosts import Hosts
 from tests.simulator.server import serving
 from tests.simulator.state import (
     FirewallState,
@@ -51,10 +53,14 @@ class Simulator:
         validate: bool = True,
         seed: int = 0,
         boxes_at: str | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
-        """*boxes_at* is the host, with its port, that boxes and subaccounts give as their server."""
+        """*boxes_at* is the host, with its port, that boxes and subaccounts give as their server.
+
+        *hosts* makes machines of the servers, as ``tests.lab`` does; without it they are records.
+        """
         self.faults = Faults()
-        self.world = World(latency, limits, self.faults, seed, boxes_at)
+        self.world = World(latency, limits, self.faults, seed, boxes_at=boxes_at, hosts=hosts)
         tokens = (f"{self.world.dice.getrandbits(256):064x}" for _ in range(2))
         self.token, self.read_only_token = tokens
         self.app = App(self.world, Tokens(self.token, self.read_only_token), validate)
@@ -63,7 +69,7 @@ class Simulator:
     @contextlib.contextmanager
     def running(self, port: int = 0) -> Iterator[str]:
         """Serve while the block runs; yields the address without ``/v1``, which is ``url`` meanwhile."""
-        with serving(self.app, port) as self.url:
+        with machines.alive(self.world), serving(self.app, port) as self.url:
             yield self.url
         self.url = ""
 

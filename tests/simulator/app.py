@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tests.simulator import routes, schema
+from tests.simulator import machines, routes, schema
 from tests.simulator.errors import ApiError, SchemaError
 from tests.simulator.faults import WORDS, Loss
 from tests.simulator.routes.call import Call
@@ -64,7 +64,11 @@ class App:
         if seconds := faults.delay(operation):
             await asyncio.sleep(seconds)
         with self.world.lock:
+            self.world.settle()
+            machines.enforce(self.world)
             response = self._answer(request, body, found)
+            if self.world.hosts:
+                self.world.settle()  # machines do not wait for the next look
         if loss := faults.loss(operation, _subject(request, body)):
             await _lose(loss, scope, receive)
             self._note(arrived, operation, LOST)
@@ -77,7 +81,6 @@ class App:
 
     def _answer(self, request: Request, body: bytes, found: tuple[str, dict[str, str]] | None) -> Response:
         world = self.world
-        world.settle()
         granted = world.take_token()
         operation = found[0] if found else f"{request.method} {_path(request)}"
         try:

@@ -17,6 +17,7 @@ from decimal import Decimal
 
 from tests.simulator import catalogue
 from tests.simulator.faults import Faults
+from tests.simulator.hosts import Hosts
 from tests.simulator.state import (
     ActionState,
     Bill,
@@ -64,9 +65,16 @@ def steady_clock() -> Callable[[], datetime]:
 
 class World:
     def __init__(
-        self, latency: Latency, limits: Limits, faults: Faults, seed: int, boxes_at: str | None = None
+        self,
+        latency: Latency,
+        limits: Limits,
+        faults: Faults,
+        seed: int,
+        *,
+        boxes_at: str | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
-        self.boxes_at = boxes_at
+        self.boxes_at, self.hosts = boxes_at, hosts
         self.lock = threading.RLock()
         self.latency, self.limits, self.faults = latency, limits, faults
         self.dice = random.Random(seed)

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from tests.simulator import catalogue
+from tests.simulator import catalogue, machines
 from tests.simulator.errors import ApiError, invalid, protected, refused
 from tests.simulator.routes import networks
 from tests.simulator.routes.actions import action_view, started
@@ -20,6 +20,11 @@ def _becomes(world: World, server: ServerState, status: str) -> None:
     server.status = status
 
 
+def _done(world: World, server: ServerState, command: str, status: str) -> None:
+    _becomes(world, server, status)
+    machines.tell(world, command, server)
+
+
 def _power(command: str, on_the_way: str | None, status: str) -> Handler:
     """An operation that brings a server from one state to another; of a running one to the same."""
 
@@ -32,7 +37,7 @@ def _power(command: str, on_the_way: str | None, status: str) -> Handler:
             command,
             world.latency.start,
             ("server", server.id),
-            effect=partial(_becomes, world, server, status),
+            effect=partial(_done, world, server, command, status),
             failed=partial(_becomes, world, server, before),
         )
         return started(call, action)
@@ -51,7 +56,7 @@ def rebuild(call: Call) -> Reply:
     server.user_data = call.body.get("user_data", server.user_data)
     server.root_password = None if server.ssh_keys else password(world)
     world.bill("server", server.id, server.name, kind.price)
-    running = partial(_becomes, world, server, "running")
+    running = partial(_done, world, server, "rebuild_server", "running")
     action = world.act("rebuild_server", world.latency.create, ("server", server.id), effect=running)
     return 201, {"action": action_view(world, action), "root_password": server.root_password}
 

@@ -3,7 +3,7 @@
 import string
 from functools import partial
 
-from tests.simulator import catalogue
+from tests.simulator import catalogue, machines
 from tests.simulator.errors import ApiError, invalid, locked, not_found, protected, refused
 from tests.simulator.labels import check_hostname, check_labels
 from tests.simulator.routes import firewalls, networks, primary_ips
@@ -120,6 +120,7 @@ def create(call: Call) -> Reply:
         group.servers.append(server.id)
         server.placement_group = group.id
     world.bill("server", server.id, server.name, catalogue.SERVER_TYPES[server.server_type].price)
+    machines.tell(world, "create_server", server)
     starts = body.get("start_after_create", True) is not False
     action, *next_actions = _begun(world, server, starts, chosen, joined)
     return 201, {
@@ -268,6 +269,7 @@ def _set_status(server: ServerState, status: str) -> None:
 
 def _running(world: World, server: ServerState) -> None:
     server.status, server.started = "running", world.now()
+    machines.tell(world, "start_server", server)
 
 
 def get_list(call: Call) -> Reply:
@@ -307,6 +309,7 @@ def delete(call: Call) -> Reply:
 
 
 def _deleted(world: World, server: ServerState) -> None:
+    machines.tell(world, "delete_server", server)
     del world.servers[server.id]
     world.close_bill("server", server.id)
     primary_ips.release(world, server)
