@@ -54,8 +54,7 @@ def test_names_have_no_ipv6_address(host: Host) -> None:
 def test_the_whole_network_is_routed_to_the_host_of_which_it_has_the_first_address(
     lab: Lab, host: Host
 ) -> None:
-    assert host.address == "2001:db8:0:1001::1"
-    another = host.address.removesuffix("1") + "beef"
+    another = host.address.removesuffix("::1") + "::beef"
     with lab.outside.entered():
         assert knock(another, timeout=0.3) is Knock.SILENT
         host.run(["ip", "addr", "add", f"{another}/128", "dev", "lo"])

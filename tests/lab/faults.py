@@ -9,6 +9,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 UNITS = "etc/systemd/system"
+# Only the first start of sshd is late: who restarts it later does not wait again.
+ONCE = "/var/lib/late"
+LATE = """\
+[Service]
+ExecStartPre=/bin/sh -c 'test -e {once} || {{ touch {once}; {wait}; }}'
+TimeoutStartSec=infinity
+"""
 # What accepts connections on port 22 before sshd, and says nothing: an open port is not readiness.
 MUTE = """\
 import socket, time
@@ -25,22 +32,22 @@ class BirthFaults:
         self._files.clear()
 
     def sshd_late(self, name: str, seconds: float) -> None:
-        """Port 22 refuses for a while after the system is up; cloud-init does not wait for it."""
-        wait = f"[Service]\nExecStartPre=/bin/sleep {seconds}\nTimeoutStartSec=infinity\n"
-        self._add(name, {f"{UNITS}/ssh.service.d/late.conf": wait})
+        """Port 22 refuses for a while, although the machine runs."""
+        late = LATE.format(once=ONCE, wait=f"sleep {seconds}")
+        self._add(name, {f"{UNITS}/ssh.service.d/late.conf": late})
 
     def banner_late(self, name: str, seconds: float) -> None:
         """Port 22 accepts connections and says nothing for a while."""
-        wait = "[Service]\nExecStartPre=/usr/bin/python3 /usr/local/lib/mute.py\nTimeoutStartSec=infinity\n"
+        late = LATE.format(once=ONCE, wait="python3 /usr/local/lib/mute.py")
         mute = MUTE.format(seconds=seconds)
-        self._add(name, {f"{UNITS}/ssh.service.d/mute.conf": wait, "usr/local/lib/mute.py": mute})
+        self._add(name, {f"{UNITS}/ssh.service.d/mute.conf": late, "usr/local/lib/mute.py": mute})
 
     def keys_late(self, name: str, seconds: float) -> None:
         """No key is accepted for a while after sshd has started."""
         drop = "/etc/ssh/sshd_config.d/00-late.conf"
         late = (
             f"[Service]\nExecStartPost=/usr/bin/systemd-run --no-block /bin/sh -c "
-            f"'sleep {seconds}; rm -f {drop}; systemctl reload ssh'\n"
+            f"'test -e {drop} && {{ sleep {seconds}; rm {drop}; systemctl reload ssh; }}'\n"
         )
         nowhere = "AuthorizedKeysFile /nonexistent\n"
         self._add(name, {f"{UNITS}/ssh.service.d/keys.conf": late, drop[1:]: nowhere})

@@ -3,6 +3,7 @@
 import errno
 import socket
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -63,10 +64,22 @@ class Visitor:
         quick = ["-o", f"ConnectTimeout={timeout:.0f}", "-o", "LogLevel=ERROR"]
         return attempted(["ssh", "-i", str(self.private), *options, *quick, f"root@{host.address}", command])
 
+    def ssh_with_password(self, host: Host, password: str) -> subprocess.CompletedProcess[str]:
+        """Log in as root without a key, however that ends."""
+        teller = self.private.with_name("teller")
+        teller.write_text(f"#!/bin/sh\necho '{password}'\n", encoding="ascii")
+        teller.chmod(0o700)
+        asks = ["env", f"SSH_ASKPASS={teller}", "SSH_ASKPASS_REQUIRE=force", "ssh"]
+        alone = ["-o", "PreferredAuthentications=password", "-o", "StrictHostKeyChecking=no"]
+        nowhere = ["-o", "UserKnownHostsFile=/dev/null", "-o", "NumberOfPasswordPrompts=1"]
+        return attempted([*asks, *alone, *nowhere, f"root@{host.address}", "true"])
+
     def born(self, host: Host) -> Host:
         """Wait until a host has booted and its cloud-init has ended, however."""
-        until(
-            f"{host.name} lets in", lambda: self.ssh(host, "true").returncode == 0, timeout=UP, interval=0.05
-        )
+        self._wait(f"{host.name} is there", lambda: knock(host.address) is Knock.OPEN)
+        self._wait(f"{host.name} lets in", lambda: self.ssh(host, "true").returncode == 0)
         self.ssh(host, "cloud-init status --wait")
         return host
+
+    def _wait(self, what: str, ask: Callable[[], bool]) -> None:
+        until(what, ask, timeout=UP, interval=0.03)
