@@ -34,8 +34,10 @@ test-servers: $(READY)  ## Run the tests that need Apache and ssh-agent (Debian:
 	@test -x /usr/sbin/apache2 && command -v htpasswd >/dev/null && command -v ssh-agent >/dev/null || { echo "make test-servers needs Apache 2.4 and ssh-agent; on Debian: apt install apache2 apache2-utils openssh-client"; exit 1; }
 	@$(PY) -m pytest -m servers
 
-test-hosts: $(READY)  ## Run the tests that need root on Linux
-	@test "$$(id -u)" = 0 || { echo "make test-hosts needs root: it mounts small file systems"; exit 1; }
+test-hosts: $(READY)  ## Run the tests that need root on Linux: whole Debian systems in namespaces
+	@test "$$(id -u)" = 0 || { echo "make test-hosts needs root: it boots machines and mounts file systems"; exit 1; }
+	@for each in systemd-nspawn debootstrap ip nft ssh; do command -v $$each >/dev/null || { echo "make test-hosts needs $$each; on Debian: apt install systemd-container debootstrap debian-archive-keyring iproute2 nftables openssh-client"; exit 1; }; done
+	@$(PY) -m tests.lab.bases
 	@$(PY) -m pytest -m root
 
 check: $(READY)  ## Lint, format, types, architecture

@@ -1,6 +1,8 @@
 """The network of a host is the provider's: what it has, what it lacks, and what it is told about itself."""
 
+import urllib.request
 from collections.abc import Iterator
+from urllib.error import HTTPError
 
 import pytest
 import yaml
@@ -93,6 +95,8 @@ def test_metadata_has_no_public_ipv6(host: Host) -> None:
 
 
 def test_metadata_is_for_hosts_alone(lab: Lab, host: Host) -> None:
-    asked = lab.outside.run(["curl", "-sS", "-m", "2", f"{METADATA}/metadata"])
+    with lab.outside.entered(), pytest.raises(HTTPError) as refused:
+        urllib.request.urlopen(f"{METADATA}/metadata", timeout=2)
 
-    assert asked.stdout == "not found"
+    with refused.value as answer:
+        assert (answer.code, answer.read()) == (404, b"not found")

@@ -106,4 +106,4 @@ def _say(sentence: str) -> None:
 
 if __name__ == "__main__":
     for each in recipe.SUITES:
-        print(base(each))
+        base(each)
