@@ -25,10 +25,10 @@ forest: $(READY)  ## Plant a three-node forest on this machine and show it (FORE
 	@$(VENV)/bin/morpheus plant local medium --name $(FOREST)
 
 test: $(READY)  ## Run the tests that need pip packages alone (under five minutes)
-	@$(PY) -m pytest -m "not root and not long and not servers"
+	@$(PY) -m pytest -n 2 --dist loadfile -m "not root and not long and not servers"
 
 test-long: $(READY)  ## Run the tests of whole programs (command line, Prefect server and worker), and what takes long
-	@$(PY) -m pytest -m "long and not servers"
+	@$(PY) -m pytest -n 2 --dist loadfile -m "long and not servers"
 
 test-servers: $(READY)  ## Run the tests that need Apache and ssh-agent (Debian: apache2, apache2-utils, openssh-client)
 	@test -x /usr/sbin/apache2 && command -v htpasswd >/dev/null && command -v ssh-agent >/dev/null || { echo "make test-servers needs Apache 2.4 and ssh-agent; on Debian: apt install apache2 apache2-utils openssh-client"; exit 1; }
