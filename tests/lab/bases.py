@@ -102,8 +102,3 @@ def _alone(image: str) -> Iterator[None]:
 
 def _say(sentence: str) -> None:
     print(sentence, file=sys.__stderr__, flush=True)
-
-
-if __name__ == "__main__":
-    for each in recipe.SUITES:
-        base(each)

@@ -1,7 +1,7 @@
 """What a run leaves on the machine carries its name, so that the next one finds what a killed run left.
 
 A run is ``mlab-`` and some letters. Its namespaces, cgroups and folder have names that begin so; its lock is
-held while it lives. ``python -m tests.lab.leftovers`` clears what runs have left that live no more.
+held while it lives. ``python -m tests.lab clear`` clears what runs have left that live no more.
 """
 
 import contextlib
@@ -164,7 +164,3 @@ def unmount_all(folder: Path) -> None:
     places = [line.split()[1] for line in lines]
     for place in reversed([each for each in places if each.startswith(f"{folder}/")]):
         attempted(["umount", "--lazy", place])
-
-
-if __name__ == "__main__":
-    print(*(clear_leftovers() or ["nothing is left"]), sep="\n")
