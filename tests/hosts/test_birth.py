@@ -167,6 +167,24 @@ def test_the_workload_comes_and_goes_with_nats_and_sees_nothing_of_its_store(
     until("it is back", lambda: says(host, "systemctl", "is-active", "nimsforest") == "active")
 
 
+@pytest.mark.parametrize("image", IMAGES)
+def test_a_workload_that_brings_its_own_server_keeps_the_store(
+    boot: Boot, visitor: Visitor, image: str
+) -> None:
+    host = bear(boot, visitor, node_of("embedded", 1), image=image)
+    nursery.put(host, places.EMBEDDED_BINARY, WORKLOAD, 0o755)
+
+    start(host, "nimsforest")
+
+    until("it speaks", lambda: "oak nimsforest /var/lib/nimsforest" in host.journal("-u", "nimsforest"))
+    assert "no store for me" not in host.journal("-u", "nimsforest")
+    assert (
+        says(host, "stat", "--format=%U", places.LAYOUT.marker, places.LAYOUT.data)
+        == "nimsforest\nnimsforest"
+    )
+    assert says(host, "systemctl", "is-system-running", "--wait") == "running"
+
+
 def test_three_machines_form_a_cluster_of_which_nothing_but_routes_is_heard_outside(
     boot: Boot, visitor: Visitor, lab: Lab
 ) -> None:
