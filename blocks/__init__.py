@@ -13,7 +13,7 @@ from blocks.registries import (
     open_place,
     open_registry,
 )
-from blocks.vaults import SecretKeyBlock, open_vault
+from blocks.vaults import SecretKeyBlock, open_vault, removable_vault
 
 __all__ = [
     "CloudBlock",
@@ -27,4 +27,5 @@ __all__ = [
     "open_place",
     "open_registry",
     "open_vault",
+    "removable_vault",
 ]

@@ -4,7 +4,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
 from blocks._load import load_block
-from blocks.registries import keeper_of
+from blocks.registries import keeper_of, open_place
 from morpheus import keyring
 from morpheus.errors import InvalidInputError
 from morpheus.vault import Authority, Vault
@@ -28,7 +28,7 @@ class SecretKeyBlock(Block):
     key: SecretStr = Field(description="The key as MORPHEUS_SECRET_KEY takes it: 32 bytes in base64.")
 
 
-def open_vault(registry: str, key: str = "settings", authority: Authority | None = None) -> Vault:
+def open_vault(registry: str, key: str = "settings", authority: Authority = keyring.new_authority) -> Vault:
     """Return the vault of the registry that the slug *registry* names; its key is proven, or made now.
 
     Args:
@@ -42,6 +42,15 @@ def open_vault(registry: str, key: str = "settings", authority: Authority | None
         RefusedError: the key is not here, or it is another registry's; nothing was made.
     """
     return keyring.open_vault(keeper_of(registry, _told(key)), authority)
+
+
+def removable_vault(registry: str) -> Vault:
+    """Return the same vault for who only removes secrets, which needs no key.
+
+    Raises:
+        InvalidInputError: there is no such registry, or none is configured.
+    """
+    return Vault(open_place(registry))
 
 
 def _told(slug: str) -> SecretStr | None:

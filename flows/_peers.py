@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterator, Sequence
 
 from morpheus.cloud import Cloud
-from morpheus.errors import RefusedError, UnreachableError
-from morpheus.machine import NATS
+from morpheus.errors import MorpheusError, RefusedError, UnreachableError
+from morpheus.forest import Node
+from morpheus.machine import NATS, Machine
 from morpheus.nats import admin
 from morpheus.nats.access import Access
 from morpheus.registry.lease import Hold
@@ -41,9 +43,8 @@ def streams_at_stake(
         refuse_weakened(risk, leaving)
         return risk
 
-    machines = [machine_of(node, cloud) for node in forest.nodes if node.name in leaving and node.ip]
-    running = [machine for machine in machines if machine.pid(NATS) is not None]
-    if running:
+    machines = dict(_answering([node for node in forest.nodes if node.name in leaving and node.ip], cloud))
+    if any(pid is not None for pid in machines.values()):
         with contextlib.suppress(UnreachableError):  # without a leader nobody knows yet
             ask()
     for machine in machines:
@@ -64,6 +65,19 @@ def streams_at_stake(
     return risk.lost
 
 
+def _answering(nodes: Sequence[Node], cloud: Cloud) -> Iterator[tuple[Machine, int | None]]:
+    """The machines of *nodes* that let us in, each with the process id of its server.
+
+    The others are gone, or go with their servers: nothing that still runs there can be stopped before.
+    """
+    for node in nodes:
+        try:
+            machine = machine_of(node, cloud)
+            yield machine, machine.pid(NATS)
+        except MorpheusError as error:
+            log.info("%s cannot be entered any more: %s", node.name, error)
+
+
 def refuse_weakened(risk: admin.AtRisk, leaving: tuple[str, ...]) -> None:
     """Raise RefusedError when streams have copies left of which none may be complete."""
     if risk.weakened:
@@ -75,10 +89,10 @@ def refuse_weakened(risk: admin.AtRisk, leaving: tuple[str, ...]) -> None:
         )
 
 
-def remove_peers(cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Access) -> None:
+def remove_peers(cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Access | None) -> None:
     """Take *leaving* out of the cluster, then whatever is left of their machines, then their records."""
     survivors = [node for node in hold.forest.staying if node.ip]
-    if cloud.runs_programs:
+    if access:
         with client_urls(survivors, cloud) as urls:
             for name in leaving:
                 hold.check()

@@ -13,24 +13,26 @@ from typing import Any
 
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
+from pydantic import SecretStr
 
-from blocks import open_cloud, open_registry
+from blocks import open_cloud, open_registry, open_vault, removable_vault
 from morpheus import site
 from morpheus.cloud import Cloud, Server
 from morpheus.errors import ForestBusyError, MorpheusError, RefusedError
 from morpheus.forest import Forest, Status
 from morpheus.machine import StoreState
 from morpheus.names import name_from
-from morpheus.plan import made_by, undone
+from morpheus.plan import Sight, made_by, undone
 from morpheus.registry.lease import Claim, Hold
-from morpheus.watch import server_of
+from morpheus.vault import Vault
+from morpheus.watch import look, server_of
 
 log = logging.getLogger("morpheus.undo")
 
 AT_ONCE = 10  # machines that are removed
 
 
-def undo(cloud: Cloud, hold: Hold, run: str) -> None:
+def undo(cloud: Cloud, hold: Hold, run: str, vault: Vault | None) -> None:
     """Remove the servers and records that *run* created; what was there before stays.
 
     A node that already started beside others which hold data stays as well: the cluster may have put
@@ -39,8 +41,10 @@ def undo(cloud: Cloud, hold: Hold, run: str) -> None:
     forest = hold.forest
     servers = {server.name: server for server in cloud.list_servers(hold.registry_id, forest.name)}
     unmade = {node.name for node in made_by(forest, run) if node.name not in servers}
-    removed = unmade | _removable(cloud, forest, servers, run)
+    removed = unmade | _removable(cloud, hold, servers, run)
     _remove(cloud, hold, removed, unmade)
+    if vault and undone(forest, run, removed) is None:
+        vault.delete(forest)
     rest = hold.update(lambda forest, _: undone(forest, run, removed) if forest else None)
     if rest is None:
         site.access_folder().forget(forest.name)
@@ -54,19 +58,34 @@ def undo(cloud: Cloud, hold: Hold, run: str) -> None:
         log.warning("%s", error)
 
 
-def _removable(cloud: Cloud, forest: Forest, servers: Mapping[str, Server], run: str) -> set[str]:
+def _removable(cloud: Cloud, hold: Hold, servers: Mapping[str, Server], run: str) -> set[str]:
     """The nodes whose servers *run* made and that cannot hold anybody's data."""
+    forest = hold.forest
     never_active = forest.status == Status.PROVISIONING
+    sights = {} if never_active or not cloud.runs_programs else _sights(cloud, hold)
     names = set()
     for node in forest.nodes:
         server = servers.get(node.name)
         if server is None or server.run != run or node.status != Status.PROVISIONING:
             continue
-        if not never_active and cloud.runs_programs and cloud.store(server) is not StoreState.FRESH:
+        if not never_active and cloud.runs_programs and not _is_empty(sights.get(node.name)):
             _say_it_stays(run, node.name)
             continue
         names.add(node.name)
     return names
+
+
+def _sights(cloud: Cloud, hold: Hold) -> Mapping[str, Sight]:
+    """What there is on the forest's machines; nothing where they cannot be entered."""
+    try:
+        return look(cloud, hold.registry_id, hold.forest.name, hold.forest)
+    except MorpheusError as error:
+        log.warning("what the machines hold cannot be seen: %s", error)
+        return {}
+
+
+def _is_empty(sight: Sight | None) -> bool:
+    return sight is not None and sight.store is StoreState.FRESH
 
 
 @functools.cache
@@ -113,7 +132,9 @@ def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         return
     with contextlib.suppress(MorpheusError):
         cloud = open_cloud(given.get("cloud", "settings"))
-        registry = open_registry(given.get("registry", "settings"), cloud.provider)
+        slug = given.get("registry", "settings")
+        registry = open_registry(slug, cloud.provider)
+        vault = _vault(slug, given.get("key", "settings")) if cloud.needs_key else None
         document = registry.read()
         forest = document.forests.get(name)
         if forest is None or not _began(cloud, document.registry_id or "", forest, run):
@@ -121,9 +142,27 @@ def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         try:
             claim = Claim(name, "undo", run)
             with Hold(registry, claim, lambda document, _: document, margin=cloud.margin) as hold:
-                undo(cloud, hold, run)
+                undo(entered(cloud, vault, hold.forest), hold, run, vault)
         except ForestBusyError as error:
             log.warning("%s", error)
+
+
+def _vault(registry: str, key: str) -> Vault:
+    """The secrets beside the registry; without its key they can still be removed."""
+    try:
+        return open_vault(registry, key)
+    except MorpheusError as error:
+        log.warning("%s", error)
+        return removable_vault(registry)
+
+
+def entered(cloud: Cloud, vault: Vault | None, forest: Forest) -> Cloud:
+    """*cloud* as the machines of *forest* are entered; as it is where its secrets are not at hand."""
+    try:
+        return cloud.entered_with(SecretStr(vault.open(forest).ssh_key)) if vault else cloud
+    except MorpheusError as error:
+        log.warning("%s", error)
+        return cloud
 
 
 def _began(cloud: Cloud, registry_id: str, forest: Forest, run: str) -> bool:

@@ -8,8 +8,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
 from blocks import open_cloud
+from morpheus import keyring, site
 from morpheus import settings as config
-from morpheus import site
 from morpheus.errors import ForestNotFoundError, MorpheusError
 from morpheus.forest import Forest
 from morpheus.site import Found
@@ -40,7 +40,7 @@ def grow_check(forest: str | None = None, cloud: str = "settings") -> dict[str, 
     formed, faults = {}, []
     for each in found:
         try:
-            formed[each.forest.name] = check_one(each, cloud)
+            formed[each.forest.name] = check_one(settings, each, cloud)
         except MorpheusError as error:  # one forest never keeps the others from being looked at
             log.error("%s: %s", each.forest.name, error)  # noqa: TRY400  # the sentence says it all
             faults.append(error)
@@ -49,11 +49,14 @@ def grow_check(forest: str | None = None, cloud: str = "settings") -> dict[str, 
     return formed
 
 
-def check_one(found: Found, cloud: str) -> bool:
+def check_one(settings: config.Settings, found: Found, cloud: str) -> bool:
     """Measure the forest and publish its table; whether it is formed."""
     forest = found.forest
     where = open_cloud("local" if forest.provider == "local" else cloud)
-    health = measure(forest, where, found.registry_id)
+    where, unread = keyring.entered_or_why(settings, where, forest)
+    if unread:
+        log.warning("%s: nothing but its machines is looked at: %s", forest.name, unread)
+    health = measure(forest, where, found.registry_id, unread)
     create_table_artifact(
         table=[row(each, health) for each in health.nodes],
         key=f"health-{forest.name}",
@@ -64,9 +67,9 @@ def check_one(found: Found, cloud: str) -> bool:
 
 
 @task(task_run_name="measure-{forest.name}", **RETRYING)
-def measure(forest: Forest, cloud: Any, registry_id: str) -> Health:
-    """Ask every node of *forest* how it is."""
-    return examine(forest, cloud, registry_id)
+def measure(forest: Forest, cloud: Any, registry_id: str, unread: str = "") -> Health:
+    """Ask every node of *forest* how it is; where nobody enters them, *unread* says why."""
+    return examine(forest, cloud, registry_id, unread=unread)
 
 
 def row(each: Any, health: Health) -> dict[str, str]:

@@ -4,32 +4,36 @@ A run that stops halfway leaves a forest in the status ``provisioning`` that pla
 the run itself created is removed when it fails or is cancelled (``keep`` leaves it for a later run).
 """
 
+import functools
 import logging
-import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from prefect import flow, unmapped
+from prefect import flow
 from prefect.runtime import flow_run
-from pydantic import Field
+from pydantic import Field, SecretStr
 
-from blocks import open_cloud, open_registry
+from blocks import open_cloud, open_registry, open_vault
+from flows._machines import Ground, bring_up
 from flows._peers import remove_peers, streams_at_stake
-from flows._undo import give_back, sweep, undo
+from flows._proof import prove
+from flows._story import Phases, publish
+from flows._undo import sweep, undo
 from morpheus import folders, site
 from morpheus import settings as config
-from morpheus.cloud import Cloud, Order
-from morpheus.errors import LeaseLostError, MachineError, MorpheusError, PortTakenError
+from morpheus.cloud import Cloud
+from morpheus.errors import LeaseLostError, MorpheusError
 from morpheus.forest import MAX_NODES, Forest, Price, size_warning, wanted_nodes
-from morpheus.machine.binaries import find_programs
+from morpheus.machine.binaries import Binary, find_programs
+from morpheus.machine.bootstrap import read_script
 from morpheus.names import name_from
-from morpheus.nats.access import Access
+from morpheus.outfit import LocalOutfit, MachineOutfit, Outfit
 from morpheus.plan import (
     Verb,
     Wanted,
     activated,
-    addressed,
     check_budget,
     plan_plant,
     replaced,
@@ -38,50 +42,31 @@ from morpheus.plan import (
 )
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
+from morpheus.vault import Vault
 from morpheus.wait import let_wait
-from morpheus.watch import server_of
-from tasks._retry import all_or_raise, settle
-from tasks.nats import await_streams, configure, start_nats, start_workload, verify_cluster
-from tasks.registry import record, take_lease
-from tasks.servers import admit, ensure_server, observe
+from tasks._retry import settle
+from tasks.registry import record, take_lease, unlock
+from tasks.servers import observe
 
 log = logging.getLogger("morpheus.plant")
 
-PORT_TRIES = 5
+Found = Callable[[str | None], tuple[Binary | None, Binary | None]]
+"""nats-server and the workload for a platform; None is this computer's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """What a plant did: the forest, the seconds it took, and the streams that were lost before it."""
+    """What a plant did: the forest, the seconds it took, and the streams that were lost before it.
+
+    ``phases`` says after how many seconds each phase had ended; they count from ``began``, a time as
+    time.monotonic() tells it.
+    """
 
     forest: Forest
     seconds: float
     lost_streams: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Programs:
-    """What is put on the nodes, as paths of this machine."""
-
-    nats: str
-    workload: str | None
-
-    @classmethod
-    def found(cls, settings: config.Settings) -> "Programs":
-        server, workload = find_programs(settings.integration, folders.cache_dir())
-        log.info("nats-server %s from %s", server.version, server.origin)
-        return cls(str(server.path), str(workload.path) if workload else None)
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """All that the steps of one plant share; no programs where machines cannot take any."""
-
-    cloud: Cloud
-    hold: Hold
-    access: Access
-    programs: Programs | None
-    run: str
+    phases: Mapping[str, float] = field(default_factory=dict)
+    began: float = 0.0
 
 
 def run_name() -> str:
@@ -96,6 +81,7 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
     nodes: Annotated[int, Field(ge=1, le=MAX_NODES)] | None = None,
     cloud: str = "settings",
     registry: str = "settings",
+    key: str = "settings",
     keep: bool = False,  # Prefect passes parameters by name
 ) -> Planted:
     """Plant the forest, or heal it, and return it once a message has passed through its cluster.
@@ -106,9 +92,10 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
         nodes: The number of nodes, instead of a size. Two are refused; odd numbers are the better choice.
         cloud: Where machines come from: local, settings (morpheus.yaml), or a stored block as type/name.
         registry: Where the forest is recorded: settings (morpheus.yaml) or a stored block as type/name.
+        key: What opens its secrets: settings (MORPHEUS_SECRET_KEY, else this device's) or a stored block.
         keep: When it fails, leave what was created, so that planting again can go on from there.
     """
-    started = time.monotonic()
+    phases = Phases()
     let_wait()
     run = str(flow_run.id)
     where = open_cloud(cloud)
@@ -127,9 +114,11 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
     if is_new:
         wanted = replace(wanted, price=where.price())
     site.check_unique(settings, wanted.name, known)
-    programs = Programs.found(settings) if where.runs_programs else None
-    if programs is None:
-        log.warning("only the machines are made: putting NATS on servers of Hetzner is not built in yet")
+    vault = open_vault(registry, key) if where.needs_key else None
+    found = functools.cache(functools.partial(find_programs, settings.integration, folders.cache_dir()))
+    for target in where.platforms():  # what cannot be fetched is said before anything is made
+        found(target)
+    script = read_script(settings.integration.bootstrap_script)
 
     def reserved(document: Document, now: datetime) -> Document:
         forest = reserve(document.forests.get(wanted.name), wanted, now)
@@ -137,29 +126,31 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
         return document.with_forest(forest)
 
     with take_lease(known, Claim(wanted.name, "plant", run), reserved, where.margin) as hold:
+        phases.ended("reserved")
         try:
             if warning := size_warning(len(hold.forest.staying)):
                 log.warning(warning)
-            access = site.access_folder().ensure(wanted.name)
-            lost = raise_forest(Ground(where, hold, access, programs, run), settings)
+            where, outfit = equipped(where, hold, vault, settings, found, script)
+            lost = raise_forest(Ground(where, hold, outfit, run, settings.provisioning, phases))
         except BaseException as error:
             if not isinstance(error, Exception):
                 log.warning("%s: stopping; what is under way ends, what was made goes again", wanted.name)
             settle()
             if not keep:
-                take_back(where, hold, run, error)
+                take_back(where, hold, run, error, vault)
             raise
-    return Planted(hold.forest, time.monotonic() - started, lost)
+    publish(hold.forest, phases)
+    return Planted(hold.forest, phases.seconds, lost, phases.ends, phases.began)
 
 
-def take_back(cloud: Cloud, hold: Hold, run: str, error: BaseException) -> None:
+def take_back(cloud: Cloud, hold: Hold, run: str, error: BaseException, vault: Vault | None) -> None:
     """Undo the run, which ended with *error*; where that is not possible, say what may be left.
 
     Raises:
         LeaseLostError: another operation took the forest over, which is why the run could not go on.
     """
     try:
-        undo(cloud, hold, run)
+        undo(cloud, hold, run, vault)
     except LeaseLostError as lost:
         if isinstance(error, Exception):
             raise lost from error
@@ -171,17 +162,40 @@ def take_back(cloud: Cloud, hold: Hold, run: str, error: BaseException) -> None:
         )
 
 
-def raise_forest(ground: Ground, settings: config.Settings) -> tuple[str, ...]:
+def equipped(  # noqa: PLR0913, PLR0917  # each one is a part of it
+    cloud: Cloud,
+    hold: Hold,
+    vault: Vault | None,
+    settings: config.Settings,
+    found: Found,
+    script: bytes | None,
+) -> tuple[Cloud, Outfit | None]:
+    """The cloud as its machines are entered for this forest, and what they are given."""
+    if vault:
+        secrets = unlock(vault, hold)
+        outfit = MachineOutfit(secrets, settings, found, script=script)
+        return cloud.entered_with(SecretStr(secrets.ssh_key)), outfit
+    if not cloud.runs_programs:
+        log.warning("only machines are made: no programs can be put on those of %s", cloud.provider)
+        return cloud, None
+    server, workload = found(None)
+    assert server
+    log.info("nats-server %s from %s", server.version, server.origin)
+    access = site.access_folder().ensure(hold.forest.name)
+    return cloud, LocalOutfit(access, server.path, workload.path if workload else None)
+
+
+def raise_forest(ground: Ground) -> tuple[str, ...]:
     """From whatever is there to an active forest; returns the streams that were lost before."""
-    hold, forest = ground.hold, ground.hold.forest
-    steps = plan_plant(forest, observe(ground.cloud, hold.registry_id, forest.name))
+    hold, forest, outfit = ground.hold, ground.hold.forest, ground.outfit
+    steps = plan_plant(forest, observe(ground.cloud, hold.registry_id, forest.name, forest))
 
     if leaving := subjects(steps, Verb.REMOVE_PEER):
         retiring = subjects(steps, Verb.RETIRE)
         bring_up(ground, subjects(steps, Verb.REVIVE), without=retiring)
         lost: tuple[str, ...] = ()
-        if ground.programs:
-            lost = streams_at_stake(ground.cloud, hold, leaving, ground.access, settings.provisioning)
+        if outfit:
+            lost = streams_at_stake(ground.cloud, hold, leaving, outfit.access, ground.wait)
         fresh = subjects(steps, Verb.RESERVE)
         price = ground.cloud.price() if fresh else Price()
         record(
@@ -189,64 +203,15 @@ def raise_forest(ground: Ground, settings: config.Settings) -> tuple[str, ...]:
             hold,
             lambda forest, now: replaced(forest, retiring, fresh, lost, ground.run, now, price),
         )
-        remove_peers(ground.cloud, hold, leaving, ground.access)
+        remove_peers(ground.cloud, hold, leaving, outfit.access if outfit else None)
         bring_up(ground, subjects(steps, Verb.CREATE))
     else:
         bring_up(ground, (*subjects(steps, Verb.REVIVE), *subjects(steps, Verb.CREATE)))
 
     lost = hold.forest.lost_streams
-    if ground.programs:
-        prove(ground, ground.programs, settings, healed=bool(leaving or subjects(steps, Verb.REVIVE)))
+    if outfit:
+        prove(ground, outfit, healed=bool(leaving or subjects(steps, Verb.REVIVE)))
+        ground.phases.ended("verified")
     record("active", hold, lambda forest, _: activated(forest))
+    ground.phases.ended("active")
     return lost
-
-
-def prove(ground: Ground, programs: Programs, settings: config.Settings, *, healed: bool) -> None:
-    """The cluster is formed, the streams of a *healed* one are complete, and the workload runs."""
-    hold, wait = ground.hold, settings.provisioning
-    verify_cluster(hold.forest, ground.cloud, wait.readiness_timeout, wait.readiness_interval)
-    if healed:
-        lost = hold.forest.lost_streams
-        await_streams(hold.forest, ground.cloud, ground.access, lost, wait.readiness_timeout)
-    if programs.workload:
-        every = hold.forest.staying
-        all_or_raise(start_workload.map(every, *_same(hold.forest, ground.cloud, programs.workload, hold)))
-
-
-def bring_up(ground: Ground, names: tuple[str, ...], *, without: tuple[str, ...] = ()) -> None:
-    """Machines for *names*, their addresses recorded, every node but *without* configured, *names* started.
-
-    A port that another program took in between is a reason to choose again, not to fail.
-    """
-    hold = ground.hold
-    for _ in range(PORT_TRIES):
-        siblings = len(hold.forest.staying)
-        orders = [Order(name, hold.forest.name, hold.registry_id, ground.run, siblings) for name in names]
-        servers = all_or_raise(ensure_server.map(orders, *_same(ground.cloud, hold)))
-        try:
-            record("addresses", hold, lambda forest, _, servers=servers: addressed(forest, servers))  # type: ignore[misc]
-        except LeaseLostError:
-            give_back(ground.cloud, hold, servers, ground.run)
-            raise
-        placed = [node for node in hold.forest.staying if node.ip and node.name not in without]
-        known = tuple(map(server_of, placed))
-        if (admitted := admit(ground.cloud, hold, known)) != known:
-            record("names", hold, lambda forest, _, servers=admitted: addressed(forest, servers))  # type: ignore[misc]
-        if ground.programs is None:
-            return
-        all_or_raise(configure.map(placed, *_same(hold.forest, ground.cloud, ground.access, hold)))
-        starting = [node for node in placed if node.name in names]
-        try:
-            all_or_raise(
-                start_nats.map(starting, *_same(hold.forest, ground.cloud, ground.programs.nats, hold))
-            )
-        except PortTakenError as error:
-            log.warning("%s", error)
-            continue
-        return
-    raise MachineError(f"Other programs took the chosen ports {PORT_TRIES} times in a row; try again.")
-
-
-def _same(*values: Any) -> tuple[Any, ...]:
-    """Arguments that every call of a map gets as they are."""
-    return tuple(unmapped(value) for value in values)

@@ -6,7 +6,7 @@ from datetime import datetime
 from prefect import flow
 from prefect.runtime import flow_run
 
-from blocks import open_cloud, open_registry
+from blocks import open_cloud, open_registry, removable_vault
 from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud
@@ -16,10 +16,11 @@ from morpheus.plan import Verb, emptied, is_own, plan_teardown, subjects, torn
 from morpheus.registry import Registry
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
+from morpheus.vault import Vault
 from morpheus.watch import check_there
 from tasks._retry import all_or_raise
-from tasks.registry import record, take_lease
-from tasks.servers import clear, delete_server, observe
+from tasks.registry import forget_secrets, record, take_lease
+from tasks.servers import clear, delete_server, list_servers
 
 log = logging.getLogger("morpheus.teardown")
 
@@ -55,7 +56,7 @@ def teardown(
     with take_lease(
         known, claim, lambda document, now: leaving(document, name, where, now), where.margin
     ) as hold:
-        return remove_all(where, hold)
+        return remove_all(where, hold, removable_vault(registry) if where.needs_key else None)
 
 
 def open_home(settings: config.Settings, name: str, cloud: str, registry: str) -> tuple[Cloud, Registry]:
@@ -87,10 +88,10 @@ def leaving(document: Document, name: str, cloud: Cloud, now: datetime) -> Docum
     return document.with_forest(torn(forest))
 
 
-def remove_all(cloud: Cloud, hold: Hold) -> tuple[str, ...]:
+def remove_all(cloud: Cloud, hold: Hold, vault: Vault | None) -> tuple[str, ...]:
     """Delete what is recorded or found, look again, and only then forget."""
     name = hold.forest.name
-    steps = plan_teardown(hold.forest, name, observe(cloud, hold.registry_id, name))
+    steps = plan_teardown(hold.forest, name, list_servers(cloud, hold.registry_id, name))
     machines = subjects(steps, Verb.DELETE)
     all_or_raise([delete_server.submit(each, cloud, hold) for each in machines])
     strange = [node.name for node in hold.forest.nodes if not is_own(node, name)]
@@ -102,6 +103,8 @@ def remove_all(cloud: Cloud, hold: Hold) -> tuple[str, ...]:
     record("end", hold, lambda forest, _: emptied(forest))
     clear(cloud, hold)
     site.access_folder().forget(name)
+    if vault:
+        forget_secrets(vault, hold)
     if strange:
         log.warning(
             "%s: its record also listed %s, which is no node of it and was not touched",

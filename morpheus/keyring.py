@@ -18,20 +18,30 @@ import secrets
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from morpheus import folders, kept, site
-from morpheus.errors import InvalidInputError, RefusedError, RegistryConflictError, TransientError
+from morpheus.cloud import Cloud
+from morpheus.errors import (
+    InvalidInputError,
+    MorpheusError,
+    RefusedError,
+    RegistryConflictError,
+    TransientError,
+)
 from morpheus.files import make_folder
+from morpheus.forest import Forest
 from morpheus.kept import Access
 from morpheus.registry import SECRETS, Registry, Store
 from morpheus.registry.care import Place
 from morpheus.registry.document import Document
 from morpheus.sealed import KEY_BYTES
-from morpheus.settings import RegistrySettings
+from morpheus.secrets import ForestSecrets, KeyPair
+from morpheus.settings import RegistrySettings, Settings
 from morpheus.vault import Authority, Vault
 from morpheus.wait import locked
 
@@ -121,7 +131,47 @@ def keeper_of(registry: RegistrySettings, given: SecretStr | None = None) -> Kee
     return Keeper(place, kind, registry.username, folders.data_dir(), given or told_key())
 
 
-def open_vault(keeper: Keeper, authority: Authority | None = None) -> Vault:
+def secrets_of(settings: Settings, forest: Forest) -> ForestSecrets:
+    """The secrets of the recorded *forest*, for who only reads: nothing is made or written.
+
+    Raises:
+        RefusedError: they cannot be opened here; says what to do.
+    """
+    keeper = keeper_of(settings.registry)
+    registry_id = Registry(keeper.place(None)).read().registry_id
+    if not is_made(keeper, registry_id):
+        raise RefusedError(f"The registry {keeper.url} never had a key, so no secrets are kept beside it.")
+    return Vault(keeper.place, registry_id or "", keeper.known(registry_id or "")).open(forest)
+
+
+def entered(settings: Settings, cloud: Cloud, forest: Forest) -> Cloud:
+    """*cloud*, as the machines of the recorded *forest* are entered from here.
+
+    Raises:
+        RefusedError: its secrets cannot be opened here; says what to do.
+    """
+    if not cloud.needs_key:
+        return cloud
+    return cloud.entered_with(SecretStr(secrets_of(settings, forest).ssh_key))
+
+
+def entered_or_why(settings: Settings, cloud: Cloud, forest: Forest) -> tuple[Cloud, str]:
+    """As :func:`entered`, or the *cloud* as it is and why its machines are not entered from here."""
+    try:
+        return entered(settings, cloud, forest), ""
+    except MorpheusError as error:
+        return cloud, str(error)
+
+
+def new_authority(forest: str) -> KeyPair:
+    """A certificate authority for *forest*, made now."""
+    from morpheus.machine import pki  # noqa: PLC0415  # only who makes one pays for it
+
+    made = pki.found(forest, datetime.now(UTC))
+    return KeyPair(made.certificate, made.key)
+
+
+def open_vault(keeper: Keeper, authority: Authority = new_authority) -> Vault:
     """The vault of a registry, with its key, which is made now where the registry never had one.
 
     Nothing is planted before this has returned: what it raises is said before anything is made.

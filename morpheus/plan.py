@@ -4,7 +4,7 @@ The same functions serve the run and its dry run. A plan stopped after any step 
 is then recorded and seen ends in the same place: tests/morpheus/test_plan.py stops it everywhere.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -20,6 +20,8 @@ class Verb(StrEnum):
     """One kind of step, in words that a dry run prints."""
 
     RESERVE = "reserve the name"
+    SEAL = "make sure of the secrets of"
+    PREPARE = "make sure of the SSH key, firewall and placement group of"
     RETIRE = "retire"
     START = "start"
     REMOVE_PEER = "remove from the cluster"
@@ -28,6 +30,10 @@ class Verb(StrEnum):
     REVIVE = "make sure of the machine of"
     CREATE = "create"
     RECORD = "record the address of"
+    ADMIT = "open the firewall between the nodes of"
+    ENTER = "enter the machine of"
+    INSTALL = "install the programs on"
+    OWN_KEY = "give a host key of its own to"
     CONFIGURE = "configure"
     VERIFY = "verify the cluster of"
     ACTIVATE = "record as active"
@@ -51,7 +57,6 @@ class Sight:
 
     store: StoreState = StoreState.GONE
     running: bool = False
-    server: bool = True  # something that can be deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +244,14 @@ def is_own(node: Node, forest: str) -> bool:
     return bool(node.number) and node.name == f"{forest}-node-{node.number}"
 
 
-def plan_teardown(forest: Forest | None, name: str, seen: Mapping[str, Sight]) -> tuple[Step, ...]:
+def plan_teardown(forest: Forest | None, name: str, there: Iterable[str]) -> tuple[Step, ...]:
     """The steps that leave nothing of the forest *name*: machines first, the record last.
 
-    ``seen`` may hold servers of ours that no record knows; they go as well.
+    *there* names its servers; those that no record knows go as well.
     """
     recorded = [node.name for node in forest.nodes if is_own(node, name)] if forest else []
     staying = [node.name for node in forest.staying] if forest else []
-    servers = dict.fromkeys([*recorded, *(each for each, sight in seen.items() if sight.server)])
+    servers = dict.fromkeys([*recorded, *there])
     return (
         *_each(Verb.RETIRE, staying),
         *_each(Verb.DELETE, list(servers)),
@@ -301,6 +306,28 @@ def addressed(forest: Forest, servers: Sequence[Server]) -> Forest:
             for server in servers
         )
     )
+
+
+def keyed(forest: Forest, host_keys: Mapping[str, str]) -> Forest:
+    """*forest* with the host keys, by node, with which machines are to be born; before they are made."""
+    born = (_told(forest.node(name), host_key=key) for name, key in host_keys.items())
+    return forest.with_nodes(*born)
+
+
+def offered(forest: Forest, host_keys: Mapping[str, str]) -> Forest:
+    """*forest* whose machines may show another host key, by node, from now on; both are accepted."""
+    next_ = (_told(forest.node(name), host_key_next=key) for name, key in host_keys.items())
+    return forest.with_nodes(*next_)
+
+
+def taken(node: Node) -> Node:
+    """*node* once its machine shows the other host key, and no earlier one is accepted any more."""
+    rest = {key: value for key, value in node.metadata.items() if key != "host_key_next"}
+    return replace(node, metadata=rest | {"host_key": node.metadata["host_key_next"]})
+
+
+def _told(node: Node, **more: str) -> Node:
+    return replace(node, metadata={**node.metadata, **more})
 
 
 def activated(forest: Forest) -> Forest:

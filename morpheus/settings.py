@@ -167,6 +167,9 @@ class IntegrationSettings(_Part):
 class ProvisioningSettings(_Part):
     """How long to wait for a new node."""
 
+    machine_timeout: float = Field(
+        300.0, gt=0, description="Seconds until a new machine must have ended its birth and let us in."
+    )
     readiness_timeout: float = Field(60.0, gt=0, description="Seconds until a cluster must be ready.")
     readiness_interval: float = Field(0.02, gt=0, description="Seconds between two looks at it.")
     ssh_port: int = Field(22, ge=1, le=65535, description="Port of SSH on nodes.")

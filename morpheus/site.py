@@ -4,11 +4,14 @@ The one place that turns settings into stores and clouds; flows reach it through
 directly. Forests of this machine live in a registry of their own (``local.json``), always.
 """
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
 
 from morpheus import folders
 from morpheus.cloud import Cloud, Server
@@ -30,6 +33,7 @@ NO_REGISTRY = (
 
 if TYPE_CHECKING:
     from morpheus.cloud.local import LocalCloud
+    from morpheus.cloud.over_ssh import SshWays
     from morpheus.nats.access import AccessFolder
 
 
@@ -81,7 +85,19 @@ def configured_cloud(settings: Settings) -> Cloud:
         return local_cloud()
     from morpheus.cloud.hetzner import HetznerCloud  # noqa: PLC0415  # imports hcloud
 
-    return HetznerCloud(settings.machine, settings.firewall, settings.dns)
+    enter = functools.partial(_by_ssh, settings.provisioning.ssh_port)
+    return HetznerCloud(settings.machine, settings.firewall, settings.dns, enter=enter)
+
+
+def ways(settings: Settings, key: SecretStr) -> "SshWays":
+    """The ways onto the machines of the forest with this *key*; the cloud is not asked."""
+    return _by_ssh(settings.provisioning.ssh_port, key)
+
+
+def _by_ssh(port: int, key: SecretStr) -> "SshWays":
+    from morpheus.cloud.over_ssh import SshWays  # noqa: PLC0415  # imports asyncssh; list enters nothing
+
+    return SshWays(key, port=port)
 
 
 def open_store(registry: RegistrySettings, name: str | None = None) -> Store:

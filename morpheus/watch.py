@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from morpheus.cloud import Cloud, Server
-from morpheus.errors import NotReadyError, RefusedError, UnreachableError
+from morpheus.errors import MachineError, MorpheusError, NotReadyError, RefusedError, UnreachableError
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, Machine, StoreState
 from morpheus.nats import admin, config, monitor
@@ -20,6 +22,10 @@ from morpheus.registry.document import Document
 from morpheus.wait import wait_until
 
 log = logging.getLogger("morpheus.watch")
+
+AT_ONCE = 10  # machines that are looked at
+
+Way = tuple[str, int] | MorpheusError  # host and port, or why there are none
 
 
 def machine_of(node: Node, cloud: Cloud) -> Machine:
@@ -32,15 +38,34 @@ def server_of(node: Node) -> Server:
     return Server(node.name, node.ip or "", {}, node.metadata)
 
 
-def look(cloud: Cloud, registry_id: str, forest: str) -> Mapping[str, Sight]:
-    """What there is under the forest's names, as the plan wants to know it."""
-    return {
-        server.name: Sight(
-            cloud.store(server),
-            running=not cloud.runs_programs or cloud.machine(server).pid(NATS) is not None,
-        )
-        for server in cloud.list_servers(registry_id, forest)
-    }
+def look(cloud: Cloud, registry_id: str, forest: str, record: Forest | None = None) -> Mapping[str, Sight]:
+    """What there is under the forest's names, as the plan wants to know it; all machines at once.
+
+    *record* tells how its machines are entered, where they are not this computer's own.
+    """
+    known = {node.name: node for node in record.nodes} if record else {}
+    servers = [
+        _recorded(server, known.get(server.name)) for server in cloud.list_servers(registry_id, forest)
+    ]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        sights = pool.map(functools.partial(_sight, cloud), servers)
+        return dict(zip((server.name for server in servers), sights, strict=True))
+
+
+def _recorded(server: Server, node: Node | None) -> Server:
+    """*server* with what its node's record tells about it."""
+    return replace(server, metadata={**node.metadata, **server.metadata}) if node else server
+
+
+def _sight(cloud: Cloud, server: Server) -> Sight:
+    """What is known of *server*; of one that gives no answer nothing says that its store is gone."""
+    if not cloud.runs_programs:
+        return Sight(cloud.store(server), running=True)
+    try:
+        return Sight(cloud.store(server), running=cloud.machine(server).pid(NATS) is not None)
+    except UnreachableError as error:
+        log.info("%s gives no answer now: %s", server.name, error)
+        return Sight(StoreState.HELD)
 
 
 def check_there(document: Document, name: str, cloud: Cloud) -> None:
@@ -66,28 +91,38 @@ def read_nodes(
     nodes: Sequence[Node], cloud: Cloud, *, timeout: float = monitor.TIMEOUT
 ) -> Mapping[str, Reading]:
     """What each node's server says of itself, all asked at once."""
-    with _reached(nodes, cloud, "monitor") as addresses:
-        readings = monitor.read_all(addresses, timeout=timeout)
+    with _reached(nodes, cloud, "monitor") as ways:
+        return _readings(nodes, ways, timeout=timeout)
+
+
+def _readings(
+    nodes: Sequence[Node], ways: Sequence[Way], *, timeout: float = monitor.TIMEOUT
+) -> Mapping[str, Reading]:
+    """What the *nodes* say, each asked on its way; one without says why there is none."""
+    open_ways = [way for way in ways if not isinstance(way, MorpheusError)]
+    answers = iter(monitor.read_all(open_ways, timeout=timeout))
+    readings = (Reading(error=str(way)) if isinstance(way, MorpheusError) else next(answers) for way in ways)
     return dict(zip((node.name for node in nodes), readings, strict=True))
 
 
-def wait_ready(forest: Forest, cloud: Cloud, *, timeout: float, interval: float) -> Formation:
+def wait_ready(forest: Forest, cloud: Cloud, seed: str, *, timeout: float, interval: float) -> Formation:
     """Wait until the forest's servers form what they should and a message passed through them.
 
     Raises:
         NotReadyError: they do not within *timeout* seconds; says what was seen last.
     """
     deadline = time.monotonic() + timeout
-    formation = wait_until(
+    formation = _formation(
         f"the {len(forest.staying)} node(s) of {forest.name} to be ready",
-        lambda: judge(read_nodes(forest.staying, cloud)),
+        forest.staying,
+        cloud,
         lambda verdict: verdict.formed,
         lambda verdict: verdict.reason,
         timeout=timeout,
         interval=interval,
     )
     with client_urls(forest.staying, cloud) as urls:
-        took = asyncio.run(admin.probe(urls, timeout=max(1.0, deadline - time.monotonic())))
+        took = asyncio.run(admin.probe(urls, seed, timeout=max(1.0, deadline - time.monotonic())))
     log.info("%s: %s; a message passed in %.2f s", forest.name, formation.reason, took)
     return formation
 
@@ -100,14 +135,37 @@ def wait_leader(
     Raises:
         NotReadyError: they are not within *timeout* seconds; says what was seen last.
     """
-    wait_until(
+    _formation(
         f"the survivors of {forest.name} to agree on a leader",
-        lambda: judge(read_nodes(survivors, cloud)),
+        survivors,
+        cloud,
         lambda verdict: bool(verdict.leader) and verdict.current == len(survivors),
         lambda verdict: ", ".join(f"{name} {state}" for name, state in verdict.states.items()),
         timeout=timeout,
         interval=interval,
     )
+
+
+def _formation(  # noqa: PLR0913  # each one is a fact of the wait
+    what: str,
+    nodes: Sequence[Node],
+    cloud: Cloud,
+    enough: Callable[[Formation], bool],
+    describe: Callable[[Formation], str],
+    *,
+    timeout: float,
+    interval: float,
+) -> Formation:
+    """Wait until the *nodes* form what is *enough*; the ways to them stay open meanwhile."""
+    with _reached(nodes, cloud, "monitor") as ways:
+        return wait_until(
+            what,
+            lambda: judge(_readings(nodes, ways)),
+            enough,
+            describe,
+            timeout=timeout,
+            interval=interval,
+        )
 
 
 def wait_streams(
@@ -166,56 +224,108 @@ class NodeHealth:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A forest as people look at it."""
+    """A forest as people look at it; ``unread`` says why nothing but its machines was looked at."""
 
     forest: Forest
     formation: Formation
     nodes: tuple[NodeHealth, ...]
+    unread: str = ""
 
 
-def examine(forest: Forest, cloud: Cloud, registry_id: str) -> Health:
+def examine(forest: Forest, cloud: Cloud, registry_id: str, *, unread: str = "") -> Health:
     """Measure every recorded node of *forest*, all at once; one that is away costs its own time only.
 
-    Where programs cannot be put on machines, what is seen is whether the machines run.
+    Where programs cannot be put on machines, or nobody enters them (*unread* says why), what is seen is
+    whether the machines run.
     """
-    if not cloud.runs_programs:
-        return _machines_only(forest, cloud.list_servers(registry_id, forest.name))
+    if unread or not cloud.runs_programs:
+        return machines_only(forest, cloud.list_servers(registry_id, forest.name), unread)
     nodes = forest.staying
-    readings = read_nodes([node for node in nodes if node.ip], cloud)
-    never = Reading(error="it has no machine yet")
-    readings = {node.name: readings.get(node.name, never) for node in nodes}
-    gone = [node.name for node in nodes if node.ip and cloud.store(server_of(node)) is StoreState.GONE]
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # which also opens the ways
+        looked = pool.map(functools.partial(_inside, cloud), nodes)
+        insides = dict(zip((node.name for node in nodes), looked, strict=True))
+    readings = read_nodes([node for node in nodes if node.ip and not insides[node.name].fault], cloud)
+    readings = {node.name: readings.get(node.name, _silence(node, insides[node.name])) for node in nodes}
+    gone = [node.name for node in nodes if node.ip and insides[node.name].store is StoreState.GONE]
     formation = without_stores(judge(readings), gone) if nodes else Formation(False, "it has no nodes", {})
-    rows = []
-    for node in nodes:
+    rows = tuple(
+        NodeHealth(
+            node,
+            formation.states[node.name],
+            readings[node.name],
+            insides[node.name].nats,
+            insides[node.name].workload,
+        )
+        for node in nodes
+    )
+    return Health(forest, formation, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """What stands and runs on a node's machine: process ids, None where nothing does.
+
+    ``fault`` says why nobody gets onto it; then nothing bad is known of the rest.
+    """
+
+    store: StoreState = StoreState.HELD
+    nats: int | None = None
+    workload: int | None = None
+    fault: str = ""
+
+
+def _inside(cloud: Cloud, node: Node) -> _Inside:
+    """Look into the machine of *node*."""
+    if not node.ip:
+        return _Inside()
+    try:
         machine = machine_of(node, cloud)
-        pids = (machine.pid(NATS), machine.pid(WORKLOAD)) if node.ip else (None, None)
-        rows.append(NodeHealth(node, formation.states[node.name], readings[node.name], *pids))
-    return Health(forest, formation, tuple(rows))
+        return _Inside(cloud.store(server_of(node)), machine.pid(NATS), machine.pid(WORKLOAD))
+    except (UnreachableError, RefusedError, MachineError) as error:
+        log.info("%s gives no answer: %s", node.name, error)
+        return _Inside(fault=str(error))
 
 
-def _machines_only(forest: Forest, servers: Sequence[Server]) -> Health:
+def _silence(node: Node, inside: _Inside) -> Reading:
+    return Reading(error=inside.fault if node.ip else "it has no machine yet")
+
+
+def machines_only(forest: Forest, servers: Sequence[Server], unread: str = "") -> Health:
+    """What the cloud tells: which machines run. *unread* says why nobody looked at what runs on them."""
     there = {server.name: server.status for server in servers}
     states = {node.name: there.get(node.name, "no machine") for node in forest.staying}
     running = sum(state == Server.RUNNING for state in states.values())
-    reason = f"{running} of {len(states)} machines run; what runs on them cannot be seen from here yet"
+    reason = f"{running} of {len(states)} machines run; what runs on them is not known"
     if strangers := sorted(there.keys() - {node.name for node in forest.nodes}):
         reason += f"; {', '.join(strangers)} exist without a record"
     formation = Formation(running == len(states) > 0, reason, states)
     nodes = (NodeHealth(node, states[node.name], Reading(), None, None) for node in forest.staying)
-    return Health(forest, formation, tuple(nodes))
+    return Health(forest, formation, tuple(nodes), unread or "programs cannot be put on these machines")
 
 
 @contextlib.contextmanager
 def client_urls(nodes: Sequence[Node], cloud: Cloud) -> Iterator[list[str]]:
     """Addresses under which the nodes' NATS servers are reachable from here while the block runs."""
-    with _reached(nodes, cloud, "client") as addresses:
-        yield [f"nats://{config.authority(host, port)}" for host, port in addresses]
+    with _reached(nodes, cloud, "client") as ways:
+        open_ways = [way for way in ways if not isinstance(way, MorpheusError)]
+        for fault in ways:
+            if isinstance(fault, MorpheusError) and not open_ways:
+                raise fault
+        yield [f"nats://{config.authority(host, port)}" for host, port in open_ways]
 
 
 @contextlib.contextmanager
-def _reached(nodes: Sequence[Node], cloud: Cloud, port: str) -> Iterator[list[tuple[str, int]]]:
+def _reached(nodes: Sequence[Node], cloud: Cloud, port: str) -> Iterator[list[Way]]:
+    """Ways to *port* of the nodes, all opened at once, or why there is none."""
     with ExitStack() as stack:
-        yield [
-            stack.enter_context(machine_of(node, cloud).forward(getattr(node.ports, port))) for node in nodes
-        ]
+
+        def opened(node: Node) -> Way:
+            try:
+                way = machine_of(node, cloud).forward(getattr(node.ports, port))
+                return stack.enter_context(way)
+            except (UnreachableError, RefusedError) as error:  # it is away, or another machine
+                return error
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            ways = list(pool.map(opened, nodes))
+        yield ways

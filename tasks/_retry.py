@@ -11,7 +11,7 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from morpheus.errors import ReloadError, TransientError
+from morpheus.errors import MorpheusError, ReloadError, TransientError
 from morpheus.wait import end_waits, let_wait
 
 log = logging.getLogger("morpheus.tasks")
@@ -58,6 +58,21 @@ def all_or_raise(futures: Sequence[PrefectFuture[Result]]) -> list[Result]:
     for error in (*final, *errors):
         raise error
     return [future.result() for future in futures]
+
+
+def faults(futures: Sequence[PrefectFuture[Any]]) -> list[MorpheusError | None]:
+    """Wait for every future; for each one the error that it ended with, None where it came to a good end.
+
+    What is none of our errors is raised.
+    """
+    wait(list(futures))
+    ends: list[MorpheusError | None] = []
+    for future in futures:
+        end = None if future.state.is_completed() else future.state.result(raise_on_failure=False)
+        if isinstance(end, BaseException) and not isinstance(end, MorpheusError):
+            raise end
+        ends.append(end)
+    return ends
 
 
 def settle() -> None:

@@ -6,10 +6,10 @@ from prefect import task
 
 from morpheus.cloud import Cloud
 from morpheus.forest import Forest, Node
-from morpheus.machine import NATS, WORKLOAD, Program
-from morpheus.nats import config
+from morpheus.machine import NATS, WORKLOAD, is_stale
 from morpheus.nats.access import Access
 from morpheus.nats.cluster import Formation
+from morpheus.outfit import Outfit
 from morpheus.registry.lease import Hold
 from morpheus.watch import machine_of, wait_ready, wait_streams
 from tasks._retry import RETRYING
@@ -18,44 +18,80 @@ log = logging.getLogger("morpheus.tasks")
 
 
 @task(task_run_name="configure-{node.name}", **RETRYING)
-def configure(node: Node, forest: Forest, cloud: Cloud, access: Access, hold: Hold) -> None:
-    """Deliver the node's configuration, and have a running server read it again when it changed."""
+def configure(node: Node, forest: Forest, cloud: Cloud, outfit: Outfit, hold: Hold) -> bool:
+    """Deliver the node's configuration; return whether a running server has to be started anew for it.
+
+    What changes with the forest is read again at once. What is the node's own (where it listens, and what it
+    asks of those who come) NATS takes at its start alone.
+    """
     hold.check()
     machine = machine_of(node, cloud)
-    files = config.render(forest, node, machine.layout, access, listen=node.ip or "127.0.0.1")
-    changed = [
-        machine.put(machine.layout.config, files.nats.encode()),
-        machine.put(machine.layout.cluster, files.cluster.encode()),
-    ]
-    if any(changed) and machine.pid(NATS):
-        machine.reload(NATS)
-        log.info("%s: told to read its changed configuration", node.name)
+    files = outfit.files(forest, node, machine.layout, machine.read)
+    changed = {file.path for file in files if machine.put(file.path, file.content, mode=file.mode)}
+    if not changed or not machine.pid(NATS):
+        return False
+    if machine.layout.config in changed:
+        return True
+    machine.reload(NATS)
+    log.info("%s: told to read its changed configuration", node.name)
+    return False
+
+
+@task(task_run_name="restart-{node.name}", **RETRYING)
+def restart_nats(node: Node, forest: Forest, cloud: Cloud, outfit: Outfit, hold: Hold) -> None:
+    """Start the node's NATS server anew, so that it takes its changed configuration."""
+    hold.check()
+    machine = machine_of(node, cloud)
+    machine.stop(NATS)
+    machine.start(outfit.server(forest, node, machine.layout))
+    log.info("%s: nats-server started anew, as its configuration changed", node.name)
 
 
 @task(task_run_name="start-{node.name}", **RETRYING)
-def start_nats(node: Node, forest: Forest, cloud: Cloud, binary: str, hold: Hold) -> None:
+def start_nats(node: Node, forest: Forest, cloud: Cloud, outfit: Outfit, hold: Hold) -> None:
     """Start the node's NATS server unless it runs."""
     hold.check()
     machine = machine_of(node, cloud)
-    standalone = config.is_standalone(forest)
-    machine.start(config.server_program(binary, node, machine.layout, standalone=standalone))
+    machine.start(outfit.server(forest, node, machine.layout))
     log.info("%s: nats-server runs as pid %s", node.name, machine.pid(NATS))
 
 
+@task(task_run_name="bring-workload-{node.name}", **RETRYING)
+def bring_workload(node: Node, forest: Forest, cloud: Cloud, outfit: Outfit, hold: Hold) -> bool:
+    """Bring the workload onto the node's machine; return whether an earlier one runs there."""
+    hold.check()
+    machine = machine_of(node, cloud)
+    for program in outfit.workload_files(node):
+        if machine.put(program.path, program.content, mode=program.mode):
+            log.info("%s: %s installed", node.name, program.path)
+    return is_stale(machine, outfit.workload(forest, node))
+
+
+@task(task_run_name="restart-workload-{node.name}", **RETRYING)
+def restart_workload(node: Node, forest: Forest, cloud: Cloud, outfit: Outfit, hold: Hold) -> None:
+    """Start the node's workload anew, as it is to be."""
+    hold.check()
+    machine = machine_of(node, cloud)
+    machine.stop(WORKLOAD)
+    machine.start(outfit.workload(forest, node))
+    log.info("%s: the workload changed, and runs anew as pid %s", node.name, machine.pid(WORKLOAD))
+
+
 @task(task_run_name="workload-{node.name}", **RETRYING)
-def start_workload(node: Node, forest: Forest, cloud: Cloud, binary: str, hold: Hold) -> None:
+def start_workload(node: Node, forest: Forest, cloud: Cloud, outfit: Outfit, hold: Hold) -> None:
     """Start the workload beside the node's server, which knows its node's NATS_URL and no more."""
     hold.check()
     machine = machine_of(node, cloud)
-    env = {"NATS_URL": f"nats://localhost:{node.ports.client}", "FOREST_ID": forest.name}
-    machine.start(Program(WORKLOAD, (binary,), env))
+    machine.start(outfit.workload(forest, node))
     log.info("%s: the workload runs as pid %s", node.name, machine.pid(WORKLOAD))
 
 
 @task(task_run_name="verify-{forest.name}", **RETRYING)
-def verify_cluster(forest: Forest, cloud: Cloud, timeout: float, interval: float) -> Formation:
+def verify_cluster(
+    forest: Forest, cloud: Cloud, access: Access, timeout: float, interval: float
+) -> Formation:
     """Wait until the forest is ready: formed as its leader sees it, and a message passed through."""
-    return wait_ready(forest, cloud, timeout=timeout, interval=interval)
+    return wait_ready(forest, cloud, access.app_seed, timeout=timeout, interval=interval)
 
 
 @task(task_run_name="streams-{forest.name}", **RETRYING)

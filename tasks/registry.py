@@ -9,6 +9,8 @@ from prefect import task
 from morpheus.forest import Forest
 from morpheus.registry import Change, Registry
 from morpheus.registry.lease import Claim, Hold
+from morpheus.secrets import ForestSecrets
+from morpheus.vault import Vault
 from tasks._retry import RETRYING
 
 log = logging.getLogger("morpheus.tasks")
@@ -31,3 +33,17 @@ def record(what: str, hold: Hold, change: Callable[[Forest, datetime], Forest | 
         return change(forest, now) if forest else None
 
     return hold.update(known)
+
+
+@task(task_run_name="secrets-{hold.forest.name}", **RETRYING)
+def unlock(vault: Vault, hold: Hold) -> ForestSecrets:
+    """Return the secrets of the forest, made before its first server and never again."""
+    hold.check()
+    return vault.ensure(hold.forest, newborn=hold.forest.run == hold.run)
+
+
+@task(task_run_name="forget-secrets-{hold.forest.name}", **RETRYING)
+def forget_secrets(vault: Vault, hold: Hold) -> None:
+    """Remove the secrets of the forest, whose last machine is gone."""
+    hold.check()
+    vault.delete(hold.forest)

@@ -7,6 +7,7 @@ from prefect import task
 
 from morpheus.cloud import Cloud, Order, Server
 from morpheus.errors import RefusedError
+from morpheus.forest import Forest
 from morpheus.plan import Sight
 from morpheus.registry.lease import Hold
 from morpheus.watch import look
@@ -16,9 +17,15 @@ log = logging.getLogger("morpheus.tasks")
 
 
 @task(task_run_name="observe-{forest}", **RETRYING)
-def observe(cloud: Cloud, registry_id: str, forest: str) -> Mapping[str, Sight]:
-    """Return what there is under the forest's names."""
-    return look(cloud, registry_id, forest)
+def observe(cloud: Cloud, registry_id: str, forest: str, record: Forest | None = None) -> Mapping[str, Sight]:
+    """Return what there is under the forest's names; *record* tells how its machines are entered."""
+    return look(cloud, registry_id, forest, record)
+
+
+@task(task_run_name="list-{forest}", **RETRYING)
+def list_servers(cloud: Cloud, registry_id: str, forest: str) -> tuple[str, ...]:
+    """Return the names of the servers of *forest* that are there."""
+    return tuple(server.name for server in cloud.list_servers(registry_id, forest))
 
 
 @task(task_run_name="ensure-{order.name}", **RETRYING)

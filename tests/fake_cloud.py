@@ -4,7 +4,9 @@ import contextlib
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+from pydantic import SecretStr
 
 from morpheus.cloud import Order, Server, forest_of
 from morpheus.errors import MachineError, RefusedError
@@ -55,6 +57,7 @@ class FakeMachine:
         self.running: dict[str, tuple[Program, int]] = {}
         self.started: Counter[str] = Counter()
         self.reloaded: Counter[str] = Counter()
+        self.own_host_key = self.shown_host_key = ""
         self.commands: list[tuple[str, ...]] = []
         self.answers: dict[tuple[str, ...], str | MachineError] = {}
 
@@ -66,6 +69,17 @@ class FakeMachine:
     def layout(self) -> Layout:
         root = f"/machines/{self._name}"
         return Layout(f"{root}/nats.conf", f"{root}/cluster.conf", f"{root}/store", f"{root}/nats.log")
+
+    def enter(self, timeout: float) -> None:
+        pass  # it is born with its first breath
+
+    def make_host_key(self) -> str:
+        self.own_host_key = self.own_host_key or f"ssh-ed25519 own-of-{self._name}"
+        return self.own_host_key
+
+    def take_host_key(self) -> None:
+        with self._script.effect("take host key", self._name):
+            self.shown_host_key = self.own_host_key
 
     def put(self, path: str, content: bytes, *, mode: int = 0o600, owner: str | None = None) -> bool:
         parent = path.rpartition("/")[0]
@@ -127,6 +141,7 @@ class FakeCloud:
     location = "here"
     margin = 0.0
     runs_programs = True
+    needs_key = False
 
     def __init__(self) -> None:
         self.script = Script()
@@ -140,6 +155,12 @@ class FakeCloud:
             found = [self.servers[name] for name in sorted(self.servers)]
         wanted = [each for each in found if forest in (None, each.labels["forest-id"])]
         return [each for each in wanted if _is(each, registry_id)]
+
+    def entered_with(self, key: SecretStr) -> "FakeCloud":
+        return self  # its machines are ours anyway
+
+    def groundwork(self, orders: Sequence[Order]) -> Mapping[str, Callable[[], object]]:
+        return {}  # they share nothing
 
     def ensure_server(self, order: Order) -> Server:
         forest_of(order.name)
@@ -166,6 +187,9 @@ class FakeCloud:
                 raise RefusedError(f"The server {name} belongs to another registry.")
             with self.script.effect("delete", name):
                 del self.servers[name], self.machines[name]
+
+    def platforms(self) -> Collection[str]:
+        return ()
 
     def price(self) -> Price:
         return Price()

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from morpheus.cli import faults, init, show
-from morpheus.cli.output import Output, OutputOption
+from morpheus.cli import faults, init, machines, show
+from morpheus.cli.output import NameArgument, Output, OutputOption
 from morpheus.errors import NotReadyError
 from morpheus.forest import MAX_NODES, Size, size_warning
 from morpheus.interrupted import NOTHING, leaves
@@ -34,7 +34,6 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what wo
 KeepOption = Annotated[
     bool, typer.Option("--keep", help="When it fails, leave what was created for a later run.")
 ]
-NameArgument = Annotated[str | None, typer.Argument(help="The forest; left out, the only one is meant.")]
 
 app = typer.Typer(
     cls=faults.Commands,
@@ -140,17 +139,9 @@ def status(
         raise NotReadyError(f"{found.forest.name} is not formed: {health.formation.reason}.")
 
 
-@app.command()
-def connect(
-    name: NameArgument = None,
-    *,
-    system: Annotated[bool, typer.Option("--system", help="As the system account's user.")] = False,
-    output: OutputOption = Output.TEXT,
-) -> None:
-    """Write a context for the nats command, and print the environment an application needs."""
-    from morpheus.cli import looking  # noqa: PLC0415  # for a fast --help
-
-    show.connection(*looking.connect(looking.the_forest(name), system=system), json=output is Output.JSON)
+app.command("connect")(machines.connect)
+app.command("ssh", cls=machines.WithCommand)(machines.ssh)
+app.command("logs")(machines.logs)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from morpheus import settings as config
 from morpheus.cloud.hetzner import HetznerCloud, keys
 from morpheus.cloud.hetzner import questions as hetzner
 from morpheus.errors import MorpheusError, RegistryBrokenError, UnreachableError
+from morpheus.machine import bootstrap
 from morpheus.registry import Registry, care
 from morpheus.settings import Settings
 
@@ -66,15 +67,19 @@ class _Asked:
 
 def ask(only: str | None = None) -> list[Answer]:
     """The answers about one part or all of them; while the settings cannot be read, about those alone."""
-    first = answer("config", _settings)
-    if first.exit_code or only == "config":
-        return [first]
+    first = [answer("config", _settings)]
+    if first[0].exit_code:
+        return first
     settings = config.load()
+    if settings.integration.bootstrap_script:
+        first.append(answer("config", partial(_script, settings)))
+    if only == "config":
+        return first
     parts = {"network": _network, "ssh": _ssh, "registry": _registry, "cloud": _cloud}
     chosen = {only: parts[only]} if only else parts
     asked = [_Asked(part, partial(questions, settings)) for part, questions in chosen.items()]
     end = time.monotonic() + BOUND
-    return [*([] if only else [first]), *(each for part in asked for each in part.until(end))]
+    return [*([] if only else first), *(each for part in asked for each in part.until(end))]
 
 
 def answer(part: str, question: Question) -> Answer:
@@ -88,6 +93,11 @@ def _settings() -> str:
     config.load()
     path = folders.config_path()
     return f"{path.absolute()} can be read" if path else "no morpheus.yaml: every setting has its default"
+
+
+def _script(settings: Settings) -> str:
+    script = bootstrap.read_script(settings.integration.bootstrap_script) or b""
+    return f"{bootstrap.SETTING} can be read ({len(script)} bytes)"
 
 
 def _needs_nothing() -> str:

@@ -1,26 +1,26 @@
-"""Reading commands: find the forest that is meant, look at it, connect to it. No Prefect here."""
+"""Reading commands: find the forest that is meant, and look at it. No Prefect here."""
 
-import contextlib
 import importlib.metadata
-import json
-import os
 import platform
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import morpheus
 from morpheus import folders, site
 from morpheus import settings as config
-from morpheus.errors import ForestNotFoundError, InvalidInputError, MachineError, MissingPartError
-from morpheus.files import make_folder, replace_file
-from morpheus.forest import check_name
-from morpheus.nats.config import client_url
+from morpheus.cloud import Cloud
+from morpheus.errors import (
+    ForestNotFoundError,
+    InvalidInputError,
+    MissingPartError,
+    NotReadyError,
+)
+from morpheus.forest import Forest, Node, check_name
+from morpheus.settings import Settings
 from morpheus.site import Found
 from morpheus.watch import Health
 
 WATCH_EVERY = 2.0  # seconds
-BY_US = ", by Morpheus"  # how the description of a context of ours ends
 
 
 def the_forest(name: str | None) -> Found:
@@ -42,57 +42,50 @@ def the_forest(name: str | None) -> Found:
     return everything[0]
 
 
-def examine(found: Found) -> Health:
-    from morpheus import watch  # noqa: PLC0415  # list needs none of it
+def nodes_meant(forest: Forest, node: str | None = None) -> tuple[Node, ...]:
+    """The nodes of *forest* that have machines, or the one of them that *node* names.
 
-    return watch.examine(found.forest, site.cloud_of(config.load(), found.forest), found.registry_id)
+    Raises:
+        InvalidInputError: it has no such node; lists those it has.
+        NotReadyError: what is meant has no machine yet.
+    """
+    meant = [each for each in forest.staying if node in (None, each.name, each.label, str(each.number))]
+    if node and not meant:
+        labels = ", ".join(each.label for each in forest.staying) or "none yet"
+        raise InvalidInputError(f"{forest.name} has no node {node}; its nodes are: {labels}.")
+    placed = tuple(each for each in meant if each.ip)
+    if not placed:
+        who = f"The node {meant[0].name}" if node else forest.name
+        raise NotReadyError(f"{who} has no machine yet: morpheus plant goes on with it.")
+    return placed
+
+
+def examine(found: Found) -> Health:
+    """Look at the forest; where its machines cannot be entered, at whether they run."""
+    return next(looks(found))
 
 
 def looks(found: Found) -> Iterator[Health]:
     """Look at the forest again and again."""
+    from morpheus import watch  # noqa: PLC0415  # list needs none of it
+
+    settings = config.load()
+    cloud, unread = site.cloud_of(settings, found.forest), "not tried yet"
     while True:
-        yield examine(found)
+        if unread:
+            cloud, unread = _entered(settings, found, cloud)
+        yield watch.examine(found.forest, cloud, found.registry_id, unread=unread)
         time.sleep(WATCH_EVERY)
         found = the_forest(found.forest.name)
 
 
-def connect(found: Found, *, system: bool) -> tuple[str, Path, dict[str, str]]:
-    """Write a context as the ``nats`` command reads it: its name, its file, and the environment."""
-    forest = found.forest
-    if forest.provider != "local":
-        raise MissingPartError(
-            f"Only the machines of {forest.name} are made so far; there is no NATS server to connect to yet."
-        )
-    folder = site.access_folder()
-    if folder.find(forest.name) is None:
-        raise MissingPartError(
-            f"The secrets of {forest.name} are not on this machine; connect where it was planted."
-        )
-    urls = ",".join(client_url(node) for node in forest.staying if node.ip)
-    seed = str(folder.seed_file(forest.name, system=system))
-    name = f"{forest.name}-system" if system else forest.name
-    description = f"{forest.name}, {'system' if system else 'application'} account{BY_US}"
-    context = {"description": description, "url": urls, "nkey": seed}
-    path = _context(name)
-    make_folder(path.parent)
-    try:
-        replace_file(path, json.dumps(context, indent=2).encode())
-    except OSError as error:
-        raise MachineError(f"Cannot write {path}: {error.strerror or error}.") from error
-    return name, path, {"NATS_URL": urls} | ({"NATS_NKEY": seed} if system else {})
+def _entered(settings: Settings, found: Found, cloud: Cloud) -> tuple[Cloud, str]:
+    """The cloud whose machines of the forest are entered, or as it is and why they are not."""
+    if not cloud.needs_key:
+        return cloud, ""
+    from morpheus import keyring  # noqa: PLC0415  # imports cryptography
 
-
-def forget_contexts(forest: str) -> None:
-    """Remove the contexts that :func:`connect` wrote for *forest*; those of others with its name stay."""
-    for name in (forest, f"{forest}-system"):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            if json.loads(_context(name).read_text())["description"].endswith(BY_US):
-                _context(name).unlink()
-
-
-def _context(name: str) -> Path:
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return home / "nats" / "context" / f"{name}.json"
+    return keyring.entered_or_why(settings, cloud, found.forest)
 
 
 def versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The option that all commands take."""
+"""The option that all commands take, and the argument that many do."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -14,3 +14,4 @@ class Output(StrEnum):
 
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text for people, json for scripts.")]
+NameArgument = Annotated[str | None, typer.Argument(help="The forest; left out, the only one is meant.")]

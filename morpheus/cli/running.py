@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from morpheus import folders, site, watch
+from morpheus import elsewhere, folders, keyring, site, watch
 from morpheus import settings as config
 from morpheus.cli import progress, server, show, starting, temporary
-from morpheus.cli.looking import forget_contexts, the_forest
+from morpheus.cli.connecting import forget_contexts
+from morpheus.cli.looking import the_forest
 from morpheus.cloud import Cloud
 from morpheus.errors import ForestNotFoundError, UnreachableError
 from morpheus.folders import check_here
@@ -55,7 +56,10 @@ def plan(
             wanted = replace(wanted, price=where.price())
     forest = reserve(document.forests.get(wanted.name), wanted, registry.now())
     check_budget(document.forests, forest, settings.budget.max_monthly_eur)
-    return forest, plan_plant(forest, watch.look(where, document.registry_id or "", forest.name))
+    if any(node.ip for node in forest.nodes):
+        where = keyring.entered(settings, where, forest)
+    steps = plan_plant(forest, watch.look(where, document.registry_id or "", forest.name, forest))
+    return forest, elsewhere.with_machines(steps, forest.name) if where.needs_key else steps
 
 
 def _made_up() -> str:

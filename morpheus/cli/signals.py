@@ -34,7 +34,7 @@ def as_errors() -> Iterator[None]:
         yield
         return
     try:
-        _obey(_raise)
+        _obey(terminate)
         yield
     finally:
         _obey(_ended_after)
@@ -49,10 +49,10 @@ def ignore() -> None:
 def _obey(handler: Callable[[int, FrameType | None], None]) -> None:
     signal.signal(signal.SIGTERM, handler)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as shells have it in their background
-        signal.signal(signal.SIGINT, signal.default_int_handler if handler is _raise else handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler if handler is terminate else handler)
 
 
-def _raise(_number: int, _frame: FrameType | None) -> None:
+def terminate(_number: int, _frame: FrameType | None) -> None:
     """End the command in order; while a flow runs, Prefect does so first and then sends the signal again."""
     raise TerminatedError
 

@@ -1,8 +1,10 @@
 """Where machines come from: the port that flows create, list and delete servers through."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
+
+from pydantic import SecretStr
 
 from morpheus.errors import InvalidInputError
 from morpheus.forest import Node, Price, check_name
@@ -91,11 +93,27 @@ class Cloud(Protocol):
     def runs_programs(self) -> bool:
         """Whether programs can be put on its machines; where not, a node is ready when its machine runs."""
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether its machines are entered with an SSH key that each forest has for itself."""
+
+    def entered_with(self, key: SecretStr) -> "Cloud":
+        """Return this cloud, whose machines are entered with *key*, a private key in OpenSSH's format."""
+
+    def platforms(self) -> Collection[str]:
+        """Return what programs on new machines are built for, as ``linux-amd64``; none for our own."""
+
     def price(self) -> Price:
         """Return what a new node costs at most."""
 
     def list_servers(self, registry_id: str, forest: str | None = None) -> Sequence[Server]:
         """Return our servers of *forest*, or of every forest, in the order of their names."""
+
+    def groundwork(self, orders: Sequence[Order]) -> Mapping[str, Callable[[], object]]:
+        """Return what the servers of *orders*, all of one forest, share: calls by the names of the parts.
+
+        Each may be made again, and all at once. :meth:`ensure_server` makes what is missing itself.
+        """
 
     def ensure_server(self, order: Order) -> Server:
         """Return the server of that name, adopted or created, switched on and with an address.

@@ -9,12 +9,13 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from pydantic import SecretStr
 
 from morpheus import host
 from morpheus.cloud import Order, Server, forest_of
@@ -40,6 +41,7 @@ class LocalCloud:
     location = ""
     margin = 5.0  # a process that was told to start has started by then
     runs_programs = True
+    needs_key = False
 
     def __init__(self, root: Path, *, first: Ports | None = None) -> None:
         self._root, self._ports = root / "forests", first or Ports()
@@ -53,6 +55,14 @@ class LocalCloud:
             names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
         servers = (_read(folder / name) for name in names)
         return [server for server in servers if server and _is_ours(server, registry_id)]
+
+    def entered_with(self, key: SecretStr) -> "LocalCloud":
+        del key  # its machines are ours anyway
+        return self
+
+    def groundwork(self, orders: Sequence[Order]) -> Mapping[str, Callable[[], object]]:
+        del orders  # they share nothing
+        return {}
 
     def ensure_server(self, order: Order) -> Server:
         folder = self._folder(order.name)
@@ -75,6 +85,9 @@ class LocalCloud:
         self._clear(folder)
         with self._lock(), contextlib.suppress(OSError):  # its last node was this one, or it was not
             folder.parent.rmdir()
+
+    def platforms(self) -> Collection[str]:
+        return ()
 
     def price(self) -> Price:
         return Price()

@@ -63,6 +63,21 @@ class Machine(Protocol):
     def layout(self) -> Layout:
         """Where its files stand."""
 
+    def enter(self, timeout: float) -> None:
+        """Wait until the machine lets us in and has ended its birth well.
+
+        Raises:
+            NotReadyError: it does not within *timeout* seconds; says what was seen last.
+            MachineError: its birth failed; says how.
+            RefusedError: it shows a host key that is not its own.
+        """
+
+    def make_host_key(self) -> str:
+        """Return the public half of the host key that the machine made for itself, once."""
+
+    def take_host_key(self) -> None:
+        """Have the machine show that key alone, prove it, and remove the one that it was born with."""
+
     def put(self, path: str, content: bytes, *, mode: int = 0o600, owner: str | None = None) -> bool:
         """Make the file *path* hold *content*, whole or not at all; return whether anything was different.
 
@@ -96,6 +111,20 @@ class Machine(Protocol):
 
     def forward(self, port: int) -> AbstractContextManager[tuple[str, int]]:
         """Make the machine's loopback *port* reachable from here as (host, port) while the block runs."""
+
+
+def is_stale(machine: Machine, program: Program) -> bool:
+    """Whether *program* runs on *machine*, but was started with another environment than it is to have.
+
+    Asked of the running process itself, so that a run that ended between a change and the start that was to
+    follow is completed by the next.
+    """
+    pid = machine.pid(program.name)
+    told = machine.read(f"/proc/{pid}/environ") if pid else None
+    if not told:
+        return False  # it does not run, or nobody can tell
+    has = set(told.decode(errors="replace").split("\0"))
+    return not has.issuperset(f"{key}={value}" for key, value in program.env.items())
 
 
 class StoreState(StrEnum):

@@ -41,14 +41,27 @@ def bare_version(version: str) -> str:
     return bare
 
 
-def nats_server(wanted: str | None, cache: Path, releases: str) -> Binary:
-    """Return the nats-server of version *wanted*, or the best one that is here when None.
+def this_platform() -> str:
+    """What programs of this computer are built for, as ``linux-amd64``."""
+    machine = platform.machine().lower()
+    return f"{platform.system().lower()}-{_ARCHITECTURES.get(machine, machine)}"
+
+
+def nats_server(wanted: str | None, cache: Path, releases: str, target: str | None = None) -> Binary:
+    """Return the nats-server of version *wanted* for *target*, or the best one that is here when None.
 
     Args:
-        wanted: the configured version, with or without v.
+        wanted: the configured version, with or without v; None means the one that is here.
         cache: the folder that keeps what was fetched.
         releases: the address under which releases stand, as ``<releases>/v<version>/<file>``.
+        target: the platform it is to run on, as ``linux-arm64``; None means this computer's.
     """
+    here = this_platform()
+    if target not in {None, here}:
+        assert target
+        wanted = wanted or nats_server(None, cache, releases).version
+        version = bare_version(wanted)
+        return _cached(version, cache, target) or _fetched(version, cache, releases.rstrip("/"), target)
     if wanted is None:
         binary = _packaged() or _on_path()
         if binary is None:
@@ -58,10 +71,10 @@ def nats_server(wanted: str | None, cache: Path, releases: str) -> Binary:
             )
         return binary
     version = bare_version(wanted)
-    for candidate in (_packaged(), _cached(version, cache)):
+    for candidate in (_packaged(), _cached(version, cache, here)):
         if candidate and candidate.version == version:
             return candidate
-    return _fetched(version, cache, releases.rstrip("/"))
+    return _fetched(version, cache, releases.rstrip("/"), here)
 
 
 def _packaged() -> Binary | None:
@@ -78,8 +91,12 @@ def _on_path() -> Binary | None:
     return _told(Path(found), f"{found} (on PATH)") if found else None
 
 
-def _cached(version: str, cache: Path) -> Binary | None:
-    path = cache / f"nats-server-{version}"
+def _place(version: str, cache: Path, target: str) -> Path:
+    return cache / f"nats-server-{version}-{target}"
+
+
+def _cached(version: str, cache: Path, target: str) -> Binary | None:
+    path = _place(version, cache, target)
     return Binary(path, version, f"{path} (cache)") if path.exists() else None
 
 
@@ -95,21 +112,21 @@ def _told(path: Path, origin: str) -> Binary:
     return Binary(path, match[1] if match else "unknown", origin)
 
 
-def _fetched(version: str, cache: Path, releases: str) -> Binary:
-    architecture = _ARCHITECTURES.get(platform.machine().lower())
-    if architecture is None:
-        raise MissingPartError(f"There is no nats-server release for {platform.machine()}; put one on PATH.")
-    stem = f"nats-server-v{version}-{platform.system().lower()}-{architecture}"
+def _fetched(version: str, cache: Path, releases: str, target: str) -> Binary:
+    stem = f"nats-server-v{version}-{target}"
     base = f"{releases}/v{version}"
     sums = _get(f"{base}/SHA256SUMS").decode(errors="replace")
     lines = (line.split() for line in sums.splitlines())
     listed = {words[1].lstrip("*"): words[0] for words in lines if len(words) == 2}  # noqa: PLR2004  # sum and file
     wanted = listed.get(f"{stem}.tar.gz")
     if wanted is None:
-        raise MissingPartError(f"The release {version} has no file for this machine ({stem}.tar.gz).")
+        raise MissingPartError(
+            f"The release {version} of nats-server has no file for {target} ({stem}.tar.gz); set "
+            "integration.nats_version to one that has, or put a nats-server on PATH."
+        )
     archive = _get(f"{base}/{stem}.tar.gz")
     check_sum(archive, wanted, f"{stem}.tar.gz")
-    path = _keep(cache / f"nats-server-{version}", _unpacked(archive, f"{stem}.tar.gz"))
+    path = _keep(_place(version, cache, target), _unpacked(archive, f"{stem}.tar.gz"))
     return Binary(path, version, f"{path} (fetched)")
 
 
@@ -188,9 +205,16 @@ def _content(path: Path) -> bytes:
         raise MachineError(f"Cannot read {path}: {error.strerror or error}.") from error
 
 
-def find_programs(wanted: IntegrationSettings, cache: Path) -> tuple[Binary, Binary | None]:
-    """nats-server and the workload, if one is wanted; fetched when they are not here yet."""
-    server = nats_server(wanted.nats_version, cache, wanted.nats_releases_url)
+def find_programs(
+    wanted: IntegrationSettings, cache: Path, target: str | None = None
+) -> tuple[Binary | None, Binary | None]:
+    """nats-server and the workload, as far as each is wanted; fetched when they are not here yet.
+
+    *target* is the platform of machines elsewhere; a forest of this computer always has a nats-server.
+    """
+    server = None
+    if wanted.nats_install or target is None:
+        server = nats_server(wanted.nats_version, cache, wanted.nats_releases_url, target)
     if not wanted.nimsforest_install:
         return server, None
     if not wanted.nimsforest_download_url:

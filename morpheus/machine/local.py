@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from morpheus.errors import MachineError, PortTakenError
+from morpheus.errors import MachineError, MissingPartError, PortTakenError
 from morpheus.files import replace_file
 from morpheus.machine import Layout, Program, processes
 
@@ -47,6 +47,15 @@ class LocalMachine:
     @property
     def layout(self) -> Layout:
         return layout(self._folder)
+
+    def enter(self, timeout: float) -> None:
+        del timeout  # it is this computer
+
+    def make_host_key(self) -> str:
+        raise MissingPartError(f"{self._name} is this computer: nobody enters it by SSH.")
+
+    def take_host_key(self) -> None:
+        raise MissingPartError(f"{self._name} is this computer: nobody enters it by SSH.")
 
     def put(self, path: str, content: bytes, *, mode: int = 0o600, owner: str | None = None) -> bool:
         del owner  # all of it is this user's

@@ -33,6 +33,9 @@ CERTIFICATE = f"{TLS}/node.crt"
 KEY = f"{TLS}/node.key"
 
 NODE_INFO = "/etc/morpheus/node-info.json"
+BOOTSTRAP = "/etc/morpheus/bootstrap"  # the operator's script
+BOOTSTRAPPED = "/etc/morpheus/bootstrapped"  # it ran to a good end
+BOOTSTRAP_LOG = "/var/log/morpheus-bootstrap.log"
 
 _UNIT_FOLDER = "/etc/systemd/system"
 UNITS = MappingProxyType({NATS: "nats.service", WORKLOAD: "nimsforest.service"})

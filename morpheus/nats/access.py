@@ -59,6 +59,16 @@ class AccessFolder:
     def seed_file(self, forest: str, *, system: bool) -> Path:
         return self._folder(forest) / ("system.nk" if system else "app.nk")
 
+    def lay(self, forest: str, name: str, text: str) -> Path:
+        """Put *text*, a secret or what goes with one, into the file *name* for programs that take a path."""
+        path = self._folder(forest) / name
+        make_folder(path.parent)
+        try:
+            replace_file(path, text.encode())
+        except OSError as error:
+            raise MachineError(f"Cannot write {path}: {error.strerror or error}.") from error
+        return path
+
     def _folder(self, forest: str) -> Path:
         return self._root / check_name(forest)
 

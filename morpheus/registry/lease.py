@@ -106,6 +106,11 @@ class Hold:
         self.forest = document.forests[claim.name]
         self.registry_id = document.registry_id or ""
 
+    @property
+    def run(self) -> str:
+        """The run that holds the forest."""
+        return self._claim.run
+
     def _take(self, document: Document, now: datetime, prepare: Change) -> Document:
         known = document.forests.get(self._claim.name)
         if known and not self._is_our_own(known.lease):

@@ -14,6 +14,7 @@ from morpheus.errors import MachineError
 from morpheus.machine import Machine, Program
 from morpheus.machine.local import LocalMachine
 from tests.fake_cloud import FakeMachine
+from tests.flows.valleys.births import born_in_valley
 from tests.servers.sshd import born_machine
 
 
@@ -27,6 +28,7 @@ def _local(folder: Path) -> LocalMachine:
 MACHINES: dict[str, Callable[[Path], AbstractContextManager[Machine]]] = {
     "local": lambda folder: nullcontext(_local(folder)),
     "fake": lambda _: nullcontext(FakeMachine("oak-node-1")),
+    "valley": lambda folder: born_in_valley(folder / "valley"),
     "ssh": lambda folder: born_machine(folder / "sshd"),
 }
 NEED_SERVERS = {"ssh": pytest.mark.servers}

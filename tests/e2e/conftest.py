@@ -19,6 +19,7 @@ import pytest
 from deployments.register import root
 from morpheus.forest import Forest
 from morpheus.machine import NATS, WORKLOAD, processes
+from morpheus.machine.binaries import this_platform
 from morpheus.registry import Registry
 from morpheus.registry.local import LocalStore
 from morpheus.wait import wait_until
@@ -66,7 +67,7 @@ class Home:
 
     def __post_init__(self) -> None:
         self.settings(REAL)
-        cache = self.data / "cache" / "nats-server-9.9.9"
+        cache = self.data / "cache" / f"nats-server-9.9.9-{this_platform()}"
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.write_text(STAND_IN.format(python=sys.executable))
         cache.chmod(0o755)

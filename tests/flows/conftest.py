@@ -3,7 +3,8 @@
 NATS on the fake machines is real: whether a cluster has formed is asked over HTTP and NATS's own protocol,
 and a stand-in for that would be a second NATS. So the flows that plant get :class:`tests.flows.hills.Hills`,
 the one that only deletes gets the cloud in memory. The seam is where settings become a cloud and a registry,
-two functions of ``morpheus.site``; blocks, flows and tasks are untouched.
+two functions of ``morpheus.site``; blocks, flows and tasks are untouched. Flows on the simulated project get
+:class:`tests.flows.valleys.Valley` in the place of SSH; the provider, vault and stores are real.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,12 +22,13 @@ from prefect.settings import (
 from morpheus import site
 from morpheus.cli import temporary
 from morpheus.cloud import Cloud
-from morpheus.cloud.hetzner import servers
+from morpheus.cloud.hetzner import HetznerCloud, servers
 from morpheus.forest import Forest
 from morpheus.registry import Registry
 from tests.fake_cloud import FakeCloud
 from tests.flows.hills import Effects, Hills, WatchedStore
 from tests.flows.homes import Home
+from tests.flows.valleys import Valley
 from tests.hetzner.project import simulated
 from tests.simulator import Simulator
 
@@ -106,10 +108,29 @@ def flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flat]:
 
 
 @pytest.fixture
-def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+def valley(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Valley]:
+    """Machines for the servers of the simulated project, entered in the place of SSH."""
+    valley = Valley(tmp_path / "valley")
+    monkeypatch.setattr(site, "_by_ssh", lambda _, key: valley.enter(key))
+    yield valley
+    valley.raze()
+
+
+@pytest.fixture
+def simulator(valley: Valley, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     monkeypatch.setattr(servers, "LOOK_EVERY", 0.05)
-    with simulated() as simulator:
+    with simulated(hosts=valley) as simulator:
         yield simulator
+
+
+@pytest.fixture
+def machines_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody enters machines; for tests of servers and money, which need no clusters."""
+    monkeypatch.setattr(
+        site,
+        "configured_cloud",
+        lambda settings: HetznerCloud(settings.machine, settings.firewall, settings.dns),
+    )
 
 
 @pytest.fixture

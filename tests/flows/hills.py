@@ -10,9 +10,11 @@ import fnmatch
 import json
 import random
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from pydantic import SecretStr
 
 from morpheus.cloud import Cloud, Order, Server
 from morpheus.cloud.local import LocalCloud
@@ -86,6 +88,7 @@ class Hills:
     location = "west"
     margin = 5.0
     runs_programs = True
+    needs_key = False
 
     def __init__(self, root: Path, effects: Effects) -> None:
         self._inner, self._root, self._effects = LocalCloud(root), root, effects
@@ -93,6 +96,12 @@ class Hills:
 
     def list_servers(self, registry_id: str, forest: str | None = None) -> Sequence[Server]:
         return [self._placed(server) for server in self._inner.list_servers(registry_id, forest)]
+
+    def entered_with(self, key: SecretStr) -> "Hills":
+        return self  # its machines are ours anyway
+
+    def groundwork(self, orders: Sequence[Order]) -> Mapping[str, Callable[[], object]]:
+        return {}  # they share nothing
 
     def ensure_server(self, order: Order) -> Server:
         self._effects.happens(f"create {order.name}")
@@ -103,6 +112,9 @@ class Hills:
     def delete_server(self, registry_id: str, name: str) -> None:
         self._effects.happens(f"delete {name}")
         self._inner.delete_server(registry_id, name)
+
+    def platforms(self) -> Collection[str]:
+        return ()
 
     def price(self) -> Price:
         return Price()

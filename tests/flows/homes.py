@@ -8,8 +8,8 @@ import hcloud
 import pytest
 import yaml
 
+from morpheus import kept, keyring, site
 from morpheus import settings as config
-from morpheus import site
 from morpheus.forest import Forest
 from tests.hetzner.project import public_key
 from tests.servers.s3 import KEY_ID, S3, SECRET
@@ -40,7 +40,14 @@ class Home:
         """Be this user from now on."""
         self.patch.setenv("MORPHEUS_CONFIG", str(self.folder / "morpheus.yaml"))
         self.patch.setenv("MORPHEUS_DATA_DIR", str(self.folder / "data"))
+        self.patch.delenv(keyring.VARIABLE, raising=False)
         return self
+
+    def borrow_key(self, other: "Home") -> None:
+        """Bring the key of the registry from *other*, which is at the same one."""
+        key = kept.key(other.folder / "data", self.registry_id)
+        assert key
+        self.patch.setenv(keyring.VARIABLE, key.get_secret_value())
 
     @property
     def forests(self) -> dict[str, Forest]:

@@ -21,7 +21,7 @@ from tests.fakes import MemoryStore
 from tests.flows.homes import Home, client
 from tests.simulator import Simulator
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("machines_only")]
 
 
 def at_once(*calls: Callable[[], Planted]) -> list[Planted | MorpheusError]:

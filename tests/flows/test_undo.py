@@ -46,8 +46,8 @@ def test_what_stays_is_said_once_although_a_hook_looks_again(caplog: pytest.LogC
     server = cloud.ensure_server(Order("oak-node-2", "oak", hold.registry_id, "ours"))
     cloud.machine(server).start(Program(NATS, ("/bin/sh",)))
 
-    undo(cloud, hold, "ours")
-    undo(cloud, hold, "ours")
+    undo(cloud, hold, "ours", None)
+    undo(cloud, hold, "ours", None)
 
     assert list(cloud.list_servers(hold.registry_id, "oak")) == [server]
     assert caplog.messages == [

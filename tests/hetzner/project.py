@@ -63,7 +63,10 @@ def machine_settings(simulator: Simulator, folder: Path, **hetzner: Any) -> Mach
 
 def provider(simulator: Simulator, folder: Path, *, ways: bool = False, **hetzner: Any) -> HetznerCloud:
     settings = machine_settings(simulator, folder, **hetzner)
-    return HetznerCloud(settings, FirewallSettings(), ways=MemoryWays(simulator) if ways else None)
+    if not ways:
+        return HetznerCloud(settings, FirewallSettings())
+    memory = MemoryWays(simulator)
+    return HetznerCloud(settings, FirewallSettings(), enter=lambda _: memory).entered_with(SecretStr("key"))
 
 
 def order(number: int, *, forest: str = "oak", registry_id: str = OURS, run: str = "run-1") -> Order:

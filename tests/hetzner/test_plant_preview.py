@@ -5,16 +5,21 @@ from typer.testing import CliRunner
 
 from morpheus.cli.app import app
 from tests.hetzner.check.device import keygen
-from tests.hetzner.device import Device
+from tests.hetzner.device import Device, put
 
 
-def test_the_steps_the_price_and_that_only_machines_are_made(device: Device) -> None:
+def test_the_price_and_every_step_of_machines_are_told_in_their_order(device: Device) -> None:
     device.settle(token=device.simulator.token, ssh=keygen(device.folder / "key"))
 
     text = device.run("plant", "cloud", "medium", "--dry-run")
 
     assert "It would cost at most: EUR" in text
-    assert "Only the machines are made" in text
+    steps = [
+        *("secrets of", "firewall and placement group of", "create", "record the address of"),
+        *("firewall between", "enter", "install", "host key of its own", "configure", "start", "verify"),
+    ]
+    places = [text.index(f" {each} ") for each in steps]
+    assert places == sorted(places)
     assert {each.split()[0] for each in device.simulator.requests} == {"GET"}
 
 
@@ -42,13 +47,26 @@ def test_what_would_keep_servers_from_being_made_is_refused(
     assert device.simulator.billable() == []
 
 
-def test_there_is_nothing_to_connect_to_where_only_machines_are_made(device: Device) -> None:
+@pytest.mark.parametrize("words", [["connect", "oak"], ["ssh", "oak", "--", "true"], ["logs", "oak"]])
+def test_without_the_key_no_machine_is_entered(device: Device, words: list[str]) -> None:
     device.record("oak", 1)
 
-    done = CliRunner().invoke(app, ["connect", "oak"])
+    done = CliRunner().invoke(app, words)
 
-    assert done.exit_code == 8
-    assert "no NATS server to connect to yet" in done.stderr
+    assert (done.exit_code, done.stdout) == (5, "")
+    assert "never had a key" in done.stderr
+    assert list(device.folder.glob("secrets/*")) == []
+
+
+def test_status_tells_what_it_cannot_read_and_why(device: Device) -> None:
+    put(device.simulator, device.record("oak", 1), ["oak-node-1"])
+
+    told = device.json("status", "oak")
+
+    assert told["formed"] is True
+    assert told["nodes"][0]["state"] == "running"
+    assert "never had a key" in told["unread"]
+    assert "Not read: The registry" in device.run("status", "oak")
 
 
 def test_a_forest_on_its_way_out_is_shown_as_that(device: Device) -> None:

@@ -135,7 +135,7 @@ def test_a_release_that_does_not_list_our_file_is_refused(cache: Path, shelf: Sh
     archive = packed({"nats-server": b"x"})
     shelf.put_release(archive, sums=sums.format(sum=hashlib.sha256(archive).hexdigest(), stem=STEM))
 
-    with pytest.raises(MissingPartError, match="no file for this machine"):
+    with pytest.raises(MissingPartError, match="no file for"):
         binaries.nats_server(OTHER, cache, shelf.address)
 
 

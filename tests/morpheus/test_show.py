@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from morpheus.cli import show
+from morpheus.cli.connecting import Connection
 from morpheus.forest import Forest, Node, Price
 from morpheus.nats.cluster import Formation
 from morpheus.nats.monitor import Reading
@@ -50,7 +51,7 @@ def test_json_says_what_was_written(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_shell_runs_nothing_of_what_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
     url = "nats://$(touch it):4222; touch it"
 
-    show.connection("oak", Path("oak.json"), {"NATS_URL": url}, json=False)
+    show.connection(Connection("oak", Path("oak.json"), {"NATS_URL": url}), json=False)
 
     assert shlex.split(capsys.readouterr().out) == ["export", f"NATS_URL={url}"]
 

@@ -19,7 +19,7 @@ import psutil
 from pydantic import SecretStr
 
 from morpheus.machine import Layout, Program
-from morpheus.machine.ssh import Connections, SshMachine, Way
+from morpheus.machine.ssh import Connections, SshMachine, SshNode, Way
 from morpheus.machine.ssh.machine import unit_of
 from morpheus.wait import wait_until
 from tests.servers import free_port
@@ -105,7 +105,7 @@ class Sshd:
         self.process = None
 
 
-class BornMachine(SshMachine):
+class BornMachine(SshNode):
     """A machine whose units are written when they are first started; else cloud-init writes them at birth."""
 
     def __init__(self, server: Sshd, connections: Connections) -> None:

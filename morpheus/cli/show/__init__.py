@@ -5,7 +5,7 @@ from morpheus.cli.show.founding import founded, founded_before, transfer
 from morpheus.cli.show.health import health, health_screen, watched
 from morpheus.cli.show.kept import backups, moved, replaced, report
 from morpheus.cli.show.settings import answers, changed, places, server, setting, settings, stopped, versions
-from morpheus.cli.show.text import document, printable, sentence, warning
+from morpheus.cli.show.text import document, line_of, printable, sentence, warning
 
 __all__ = [
     "answers",
@@ -20,6 +20,7 @@ __all__ = [
     "founded_before",
     "health",
     "health_screen",
+    "line_of",
     "moved",
     "places",
     "planted",

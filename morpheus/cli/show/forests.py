@@ -2,8 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from morpheus.cli.show.text import UNKNOWN, as_json, cost, lines, me, moment, money, say, table
@@ -13,12 +12,11 @@ from morpheus.forest import Forest, Node, Price
 if TYPE_CHECKING:
     from flows.plant import Planted
     from morpheus.census import Census
+    from morpheus.cli.connecting import Connection
     from morpheus.cli.running import Doomed
     from morpheus.cloud import Server
     from morpheus.plan import Step
     from morpheus.site import Found
-
-MACHINES_ONLY = "Only the machines are made: NATS on servers of Hetzner Cloud is not built in yet."
 
 
 def node_fields(node: Node) -> dict[str, Any]:
@@ -148,7 +146,6 @@ def steps(forest: Forest, steps: Sequence["Step"], *, json: bool) -> None:
     say(
         f"Planting {forest.name} with {len(forest.staying)} node(s) would:",
         *(f"  {each}" for each in steps),
-        *([MACHINES_ONLY] if forest.provider != "local" else []),
         *cost(forest.price, "It would cost at most"),
     )
 
@@ -158,7 +155,9 @@ def planted(result: "Planted", *, json: bool) -> None:
     forest = result.forest
     if json:
         lost = list(result.lost_streams)
-        as_json({**forest_fields(forest), "seconds": round(result.seconds, 2), "lost_streams": lost})
+        phases = {phase: round(seconds, 2) for phase, seconds in result.phases.items()}
+        told = {"seconds": round(result.seconds, 2), "lost_streams": lost, "phases": phases}
+        as_json({**forest_fields(forest), **told})
         return
     local = forest.provider == "local"
     headings = ("NODE", "IP", *(["PORTS"] if local else []), "STATUS")
@@ -178,20 +177,39 @@ def planted(result: "Planted", *, json: bool) -> None:
         *cost(forest.price),
         f"Registry:      {forest.registry_url}",
         f"Look closer:   {me()} status {forest.name}",
-        f"Use it:        {me()} connect {forest.name}" if local else MACHINES_ONLY,
+        f"Use it:        {me()} connect {forest.name}",
+        *([] if local else [f"Log in:        {me()} ssh {forest.name} {forest.staying[0].label}"]),
+        f"What it says:  {me()} logs {forest.name}",
         f"Take it down:  {me()} teardown {forest.name}",
     )
 
 
-def connection(context: str, path: Path, environment: Mapping[str, str], *, json: bool) -> None:
+def connection(connection: "Connection", *, json: bool) -> None:
     """How to reach a forest: the environment on stdout, ready for eval; the rest beside it."""
+    context, environment = connection.context, connection.environment
     if json:
-        as_json({"context": context, "file": str(path), "environment": dict(environment)})
+        as_json(
+            {
+                "context": context,
+                "file": str(connection.file),
+                "environment": dict(environment),
+                "tunnel": connection.tunnelled,
+                "unreachable": dict(connection.away),
+            }
+        )
+        sys.stdout.flush()  # who reads it goes on while the tunnel stands
         return
     for key, value in environment.items():
         say(f"export {key}={shlex.quote(value)}")
+    sys.stdout.flush()
     what = "server list" if "NATS_NKEY" in environment else "stream ls"
-    print(f"# The nats command knows it too: nats --context {context} {what}", file=sys.stderr)
+    beside = [f"# The nats command knows it too: nats --context {context} {what}"]
+    if connection.tunnelled:
+        beside += [
+            *(f"# Left out: {reason}" for reason in connection.away.values()),
+            "# These addresses lead through SSH, for as long as this command runs; Ctrl-C ends it.",
+        ]
+    print(lines(*beside), file=sys.stderr)
 
 
 def doomed(doomed: "Doomed", *, json: bool) -> None:

@@ -59,6 +59,7 @@ def _health(health: "Health", registry: str) -> dict[str, Any]:
         "registry": registry,
         "formed": formation.formed,
         "reason": formation.reason,
+        "unread": health.unread or None,
         "leader": formation.leader or None,
         "current": formation.current,
         "expected": len(formation.states),
@@ -91,8 +92,8 @@ def health_screen(health: "Health", registry: str) -> str:
     above = [f"🌲 Forest: {forest.name} ({forest.status})"]
     if forest.status == Status.DELETING:
         above.append(f"It is being torn down. To finish: {me()} teardown {forest.name}")
-    elif forest.provider != "local":
-        above.append(f"Machines: {formation.reason}")
+    elif health.unread:
+        above += [f"Machines: {formation.reason}", f"Not read: {health.unread}"]
     else:
         above.append(f"Cluster: {'formed' if formation.formed else 'NOT FORMED'}: {formation.reason}")
     if not formation.formed and forest.status != Status.DELETING:

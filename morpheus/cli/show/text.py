@@ -24,6 +24,12 @@ def lines(*texts: str) -> str:
     return "\n".join(map(printable, texts))
 
 
+def line_of(node: str, text: str, *, complains: bool = False) -> None:
+    """One line that *node* printed or complained; columns in it stay columns."""
+    safe = "\t".join(map(printable, text.rstrip("\r").split("\t")))
+    print(f"{printable(node)} | {safe}", file=sys.stderr if complains else sys.stdout, flush=True)
+
+
 def say(*texts: str) -> None:
     print(lines(*texts))
 

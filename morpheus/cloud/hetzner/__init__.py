@@ -5,15 +5,18 @@ ours, also when the answer to its creation was lost. All servers of a forest are
 of its own thread; the looks and polls of such threads travel in one request.
 """
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
+
+from pydantic import SecretStr
 
 from morpheus.cloud import Order, Server, forest_of
 from morpheus.cloud.hetzner import questions
 from morpheus.cloud.hetzner.actions import Actions
 from morpheus.cloud.hetzner.api import MARGIN, api_of
-from morpheus.cloud.hetzner.catalogue import Catalogue, dearest
+from morpheus.cloud.hetzner.catalogue import Catalogue, architecture, dearest
 from morpheus.cloud.hetzner.network import Surroundings
 from morpheus.cloud.hetzner.servers import Servers
 from morpheus.cloud.hetzner.zones import Zones
@@ -40,7 +43,8 @@ class HetznerCloud:
         settings: which servers, with which key.
         firewall: who may reach them.
         dns: under which names they are found.
-        ways: onto servers; without them nothing can be put on servers yet.
+        enter: the way onto servers that let in the owner of a forest's SSH key; without it nothing can be
+            put on servers, and a node is ready when its machine runs.
 
     Raises:
         InvalidInputError: there is no token, or none that can be one.
@@ -55,9 +59,10 @@ class HetznerCloud:
         firewall: FirewallSettings,
         dns: DnsSettings = DnsSettings(),  # noqa: B008  # frozen
         *,
-        ways: Ways | None = None,
+        enter: Callable[[SecretStr], Ways] | None = None,
     ) -> None:
-        self._settings, self._firewall, self._ways = settings, firewall, ways
+        self._settings, self._firewall, self._enter = settings, firewall, enter
+        self._ways: Ways | None = None
         self._api = api_of(settings.hetzner)
         self._actions = Actions(self._api)
         self._catalogue = Catalogue(self._api, settings)
@@ -70,7 +75,19 @@ class HetznerCloud:
 
     @property
     def runs_programs(self) -> bool:
-        return self._ways is not None
+        return self._enter is not None
+
+    needs_key = runs_programs
+
+    def entered_with(self, key: SecretStr) -> "HetznerCloud":
+        entered = copy.copy(self)
+        entered._ways = self._enter(key) if self._enter else None  # noqa: SLF001  # ours
+        return entered
+
+    def platforms(self) -> Collection[str]:
+        if not self.runs_programs:
+            return ()
+        return {f"linux-{architecture(each.type)}" for each in self._catalogue.candidates()}
 
     def price(self) -> Price:
         """What a new node costs at most, whichever of the configured places it gets."""
@@ -83,6 +100,12 @@ class HetznerCloud:
 
     def list_servers(self, registry_id: str, forest: str | None = None) -> Sequence[Server]:
         return self._servers.of(registry_id, None if forest is None else check_name(forest))
+
+    def groundwork(self, orders: Sequence[Order]) -> Mapping[str, Callable[[], object]]:
+        if not orders:
+            return {}
+        ground = self._servers.ground(orders[0].registry_id, orders[0].forest)
+        return ground.parts([order.name for order in orders])
 
     def ensure_server(self, order: Order) -> Server:
         forest_of(order.name)
@@ -126,7 +149,9 @@ class HetznerCloud:
 
     def machine(self, server: Server) -> Machine:
         if self._ways is None:
-            raise MissingPartError(f"{server.name}: the way onto servers of Hetzner is not built in yet.")
+            raise MissingPartError(
+                f"{server.name} is entered with the secrets of its forest, and they are not at hand here."
+            )
         return self._ways.machine(server)
 
     def store(self, server: Server) -> StoreState:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hcloud.images import BoundImage
 from hcloud.server_types import BoundServerType
-from hcloud.server_types.domain import ServerTypeLocation
+from hcloud.server_types.domain import ServerType, ServerTypeLocation
 
 from morpheus.cloud.hetzner.api import Api
 from morpheus.errors import CloudError, InvalidInputError
@@ -138,6 +138,11 @@ def _warn_of_the_end(type_: BoundServerType, place: ServerTypeLocation) -> None:
             "%s in %s is deprecated and cannot be ordered after %s: choose another server type",
             *(type_.name, place.location.name, f"{place.deprecation.unavailable_after:%Y-%m-%d}"),
         )
+
+
+def architecture(type_: ServerType) -> str:
+    """What programs on servers of *type_* are built for, as NATS names it."""
+    return {"x86": "amd64", "arm": "arm64"}.get(str(type_.architecture), str(type_.architecture))
 
 
 def price_in(raw: dict[str, Any]) -> Price:

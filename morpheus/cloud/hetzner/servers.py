@@ -5,16 +5,13 @@ import logging
 import socket
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from hcloud.firewalls import BoundFirewall
 from hcloud.helpers.labels import LabelValidator
 from hcloud.locations import Location
-from hcloud.placement_groups import BoundPlacementGroup
 from hcloud.primary_ips import BoundPrimaryIP
 from hcloud.servers import BoundServer
 from hcloud.servers.domain import CreateServerResponse, ServerCreatePublicNetwork
-from hcloud.ssh_keys import BoundSSHKey
 
 from morpheus.cloud import Order, Server
 from morpheus.cloud.hetzner.actions import ActionFailedError, Actions
@@ -28,8 +25,9 @@ from morpheus.cloud.hetzner.api import (
     TakenError,
     UnfitError,
 )
-from morpheus.cloud.hetzner.catalogue import Candidate, Catalogue
-from morpheus.cloud.hetzner.keys import ensure_key, public_key
+from morpheus.cloud.hetzner.catalogue import Candidate, Catalogue, architecture
+from morpheus.cloud.hetzner.ground import Ground
+from morpheus.cloud.hetzner.keys import public_key
 from morpheus.cloud.hetzner.network import Surroundings, applied, selector
 from morpheus.errors import CloudBusyError, CloudError, InvalidInputError, MissingPartError, RefusedError
 from morpheus.forest import Price
@@ -42,17 +40,6 @@ TRIES = 12  # places that are tried for one node
 DELETE_TIMEOUT = 120.0  # seconds
 MOST_USER_DATA = 32 * 1024  # bytes
 LOOK_EVERY = 1.0  # seconds, at a server that somebody else began to make
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What the servers of one forest share while they are made."""
-
-    around: Surroundings
-    key: BoundSSHKey
-    firewall: BoundFirewall
-    groups: dict[str, BoundPlacementGroup]
-    candidates: tuple[Candidate, ...]
 
 
 class Servers:
@@ -164,6 +151,9 @@ class Servers:
             "server_id": str(found.id),
             "server_type": str(found.server_type.name),
             "location": location,
+            "architecture": architecture(found.server_type),
+            "memory_gb": f"{found.server_type.memory:g}",
+            "disk_gb": f"{found.server_type.disk:g}",
             **({"ipv4": str(ipv4.ip)} if ipv4 else {}),
             **price.metadata,
         }
@@ -174,8 +164,9 @@ class Servers:
 
     def _created(self, order: Order) -> Server:
         refusals: list[str] = []
-        ground = self._ground(order)
-        for candidate in ground.candidates[:TRIES]:
+        self._check_here()
+        ground = self.ground(order.registry_id, order.forest)
+        for candidate in ground.candidates()[:TRIES]:
             try:
                 return self._created_at(candidate, order, ground)
             except (SoldOutError, UnfitError) as error:
@@ -195,34 +186,27 @@ class Servers:
             f"machine.hetzner.server_type_fallback or .location. {' '.join(refusals)}"
         )
 
-    def _ground(self, order: Order) -> Ground:
-        """What the forest's servers share; who comes first makes it, the others wait."""
-        place = (order.registry_id, order.forest)
+    def ground(self, registry_id: str, forest: str) -> Ground:
+        """What the servers of *forest* share; each part of it is made when somebody asks for it first."""
         with self._lock:
+            place = (registry_id, forest)
             if place not in self._grounds:
-                self._check_here()
                 around = Surroundings(self._api, self._actions, *place)
                 self._grounds[place] = Ground(
-                    candidates=self._catalogue.candidates(),
-                    key=ensure_key(self._api, self._settings.ssh),
-                    firewall=around.ready_firewall(self._firewall),
-                    groups={str(each.name): each for each in around.groups()},
-                    around=around,
+                    around, self._api, self._catalogue, self._settings, self._firewall
                 )
             return self._grounds[place]
 
     def _created_at(self, candidate: Candidate, order: Order, ground: Ground) -> Server:
-        with self._lock:  # one asks, the others find it known
-            group = ground.around.ensure_group(order.name, ground.groups)
-            ground.groups[str(group.name)] = group
-            image = self._catalogue.image(candidate.type)
+        group, image = ground.group(order.name), ground.image(candidate.type)
+        key, firewall = ground.key(), ground.firewall()
         with self._api.call(f"create {order.name} ({candidate})"):
             made = self._api.client.servers.create(
                 order.name,
                 candidate.type,
                 image,
-                ssh_keys=[ground.key],
-                firewalls=[ground.firewall],
+                ssh_keys=[key],
+                firewalls=[firewall],
                 user_data=order.user_data or None,
                 labels=dict(order.labels),
                 location=Location(name=candidate.location),
@@ -253,7 +237,7 @@ class Servers:
                 raise (SoldOutError if sold_out else CloudBusyError)(str(error)) from None
             log.warning("%s: trying once more: %s", server.name, error)
             if "apply_firewall" in error.failed:
-                ground.around.protect(ground.firewall, server)
+                ground.around.protect(ground.firewall(), server)
             if "start_server" in error.failed:
                 self._powered_on(server)
 

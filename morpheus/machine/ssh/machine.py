@@ -11,6 +11,7 @@ from morpheus.errors import MachineError, PortTakenError
 from morpheus.machine import Layout, Program
 from morpheus.machine.places import LAYOUT, UNITS
 from morpheus.machine.ssh import scripts
+from morpheus.machine.ssh.attend import Tell, attend
 from morpheus.machine.ssh.connection import MARGIN, Connection, Connections
 from morpheus.machine.ssh.follow import follow
 from morpheus.machine.ssh.talk import MOST, Said, TooMuchError
@@ -83,6 +84,17 @@ class SshMachine:
             MachineError: it ended badly.
         """
         return follow(self.connection, self._way, argv)
+
+    def attend(self, command: str, tell: Tell) -> int:
+        """Run a shell line of the operator's, without input and without a bound; return how it ended.
+
+        *tell* is given each piece that it prints as it comes, and whether that is a complaint. Who wants it
+        to end closes the connections.
+
+        Raises:
+            UnreachableError: the machine gives no answer (any more).
+        """
+        return attend(self.connection, self._way, command, tell)
 
     def start(self, program: Program) -> None:
         unit = unit_of(program.name)

@@ -1,0 +1,51 @@
+"""A command of the operator's on a machine: what it prints and complains, as it comes, and how it ends."""
+
+from collections.abc import Callable
+
+import asyncssh
+
+from morpheus.errors import UnreachableError
+from morpheus.machine.ssh.connection import Connection
+from morpheus.machine.ssh.follow import open_stream
+from morpheus.machine.ssh.talk import LostError, Stream
+from morpheus.machine.ssh.way import Way
+
+KILLED = 255  # what ssh itself ends with when a command there was killed
+
+Tell = Callable[[bytes, bool], object]
+"""Is given each piece, and whether it is a complaint."""
+
+_STDERR = asyncssh.EXTENDED_DATA_STDERR
+
+
+class Both(Stream):
+    """What a command prints and complains, in the order in which it came."""
+
+    def __init__(self, at_end: Callable[[], object]) -> None:
+        super().__init__(at_end)
+        self._came: list[tuple[bytes, bool]] = []
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        self._came.append((data, datatype == _STDERR))
+        super().data_received(data, None)
+
+    async def both(self) -> list[tuple[bytes, bool]]:
+        """What came since the last call, and whether it is a complaint; nothing at the end."""
+        if not await self.piece():
+            return []
+        came, self._came = self._came, []
+        return came
+
+
+def attend(connection: Connection, way: Way, command: str, tell: Tell) -> int:
+    """Run a shell line; see :meth:`morpheus.machine.ssh.SshMachine.attend`."""
+    stream = open_stream(connection, way, command, Both)
+    try:
+        while came := connection.background.call(stream.both(), timeout=None):
+            for data, complains in came:
+                tell(data, complains)
+    except LostError as error:
+        raise UnreachableError(f"The connection to {connection.name} ({way.place}) was lost.") from error
+    finally:
+        connection.background.tell(stream.close)
+    return KILLED if stream.code is None else stream.code
