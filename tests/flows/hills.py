@@ -41,6 +41,11 @@ class Effects:
                 if fnmatch.fnmatch(effect, pattern) and (error := next(errors, None)):
                     raise error
 
+    def noted(self, fact: str) -> None:
+        """Note what has happened."""
+        with self._lock:
+            self.seen.append(fact)
+
     @contextlib.contextmanager
     def failing(self, pattern: str, error: Exception, *, after: int = 0, times: int = 1) -> Iterator[None]:
         """Fail with *error* while the block runs, when *after* effects of that pattern have happened."""

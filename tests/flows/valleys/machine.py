@@ -55,10 +55,9 @@ class ValleyMachine:
 
     def make_host_key(self) -> str:
         plot = self._entered()
-        self._effects.happens(f"make-key {self._name}")
         if not plot.own_key.exists():
+            self._effects.happens(f"make-key {self._name}")
             plot.own_key.write_text(openssh.from_seed(os.urandom(openssh.SEED_BYTES)).private)
-            self._effects.happens(f"made-key {self._name}")
         return openssh.public_line(plot.own_key.read_text())
 
     def take_host_key(self) -> None:
@@ -67,9 +66,8 @@ class ValleyMachine:
         self._effects.happens(f"take-key {self._name}")
         plot.key_setting.parent.mkdir(exist_ok=True)
         plot.key_setting.write_text("HostKey /etc/ssh/morpheus_host_key")
-        self._effects.happens(f"taken-key {self._name}")
+        self._effects.happens(f"retire-key {self._name}")
         self._entered().birth_key.unlink(missing_ok=True)  # only who accepts the new one gets this far
-        self._effects.happens(f"retired-key {self._name}")
 
     # Files
 
@@ -78,7 +76,7 @@ class ValleyMachine:
         plot = self._entered()
         changed = _files(plot).put(str(plot.on_disk(path)), content, mode=mode, owner=owner)
         if changed:
-            self._effects.happens(f"changed {self._name} {Path(path).name}")
+            self._effects.noted(f"changed {self._name} {Path(path).name}")
         return changed
 
     def read(self, path: str) -> bytes | None:
@@ -106,7 +104,7 @@ class ValleyMachine:
         stood = standing(program, plot, self._root)
         _programs(plot).start(stood)
         plot.enable(stood)
-        self._effects.happens(f"started {self._name} {program.name}")
+        self._effects.noted(f"started {self._name} {program.name}")
 
     def reload(self, name: str) -> None:
         plot = self._entered()
