@@ -113,7 +113,7 @@ def valley(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Valley]:
     valley = Valley(tmp_path / "valley")
     monkeypatch.setattr(site, "_by_ssh", lambda _, key: valley.enter(key))
     yield valley
-    valley.raze()
+    valley.clear()
 
 
 @pytest.fixture

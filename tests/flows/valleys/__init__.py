@@ -13,7 +13,7 @@ import os
 import random
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -27,7 +27,7 @@ from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_state
 from morpheus.machine.local import LocalMachine
 from tests.flows.hills import Effects
 from tests.flows.valleys.machine import ValleyMachine
-from tests.flows.valleys.plots import SILENT, STILLBORN, WELL, Plot, folder_of
+from tests.flows.valleys.plots import WELL, Plot, folder_of
 from tests.simulator.hosts import Birth
 from tests.simulator.state import Json
 
@@ -41,31 +41,19 @@ class Valley:
         self._net = f"127.{random.randrange(1, 255)}.{random.randrange(255)}"
         self._numbers = itertools.count(1)
         self._plots: dict[int, Plot] = {}
-        self._faults: list[tuple[str, str]] = []
+        self._fates: list[tuple[str, str]] = []
         self._lock = threading.RLock()
 
     # What goes wrong
 
     @contextlib.contextmanager
-    def silent(self, pattern: str) -> Iterator[None]:
-        """Machines of that name that are born while the block runs never let anybody in."""
-        with self._failing(pattern, SILENT):
-            yield
-
-    @contextlib.contextmanager
-    def stillborn(self, pattern: str) -> Iterator[None]:
-        """cloud-init of machines of that name that are born while the block runs ends in an error."""
-        with self._failing(pattern, STILLBORN):
-            yield
-
-    @contextlib.contextmanager
-    def _failing(self, pattern: str, birth: str) -> Iterator[None]:
-        fault = (pattern, birth)
-        self._faults.append(fault)
+    def fated(self, fate: str, pattern: str) -> Iterator[None]:
+        """Machines of that name that are born while the block runs end so: SILENT or STILLBORN."""
+        self._fates.append((pattern, fate))
         try:
             yield
         finally:
-            self._faults.remove(fault)
+            self._fates.remove((pattern, fate))
 
     # What the simulator tells
 
@@ -97,8 +85,8 @@ class Valley:
 
     def _boot(self, plot: Plot, birth: Birth) -> None:
         if not plot.folder.exists():
-            fated = (fate for pattern, fate in self._faults if fnmatch.fnmatch(birth.name, pattern))
-            _born(plot, birth, next(fated, WELL))
+            fates = (fate for pattern, fate in self._fates if fnmatch.fnmatch(birth.name, pattern))
+            _born(plot, birth, next(fates, WELL))
         plot.switch(on=True)
         for program in plot.enabled():
             processes.start(plot.runs, program)
@@ -115,18 +103,19 @@ class Valley:
         with self._lock:
             return next(each for each in self._plots.values() if each.folder.exists() and each.name == node)
 
-    def pids(self, forest: str) -> Mapping[str, int | None]:
+    def pids(self, forest: str) -> dict[str, int | None]:
         """The process ids of the forest's servers, by the names of their nodes."""
         with self._lock:
             there = {each.name: each for each in self._plots.values() if each.folder.exists()}
         nodes = sorted(name for name in there if name.startswith(f"{forest}-node-"))
         return {name: LocalMachine(name, there[name].runs).pid(NATS) for name in nodes}
 
-    def raze(self) -> None:
-        """Stop everything that still runs."""
+    def clear(self, forest: str = "*") -> None:
+        """Stop everything that still runs of the forest, and empty the disks."""
         with self._lock:
             for plot in self._plots.values():
-                _clear(plot)
+                if plot.folder.exists() and fnmatch.fnmatch(plot.name, f"{forest}-node-*"):
+                    _clear(plot)
 
 
 class ValleyWays:

@@ -33,7 +33,7 @@ def born_in_valley(folder: Path) -> Iterator[ValleyMachine]:
     try:
         yield valley.enter(SecretStr(FOREST.private)).machine(server)
     finally:
-        valley.raze()
+        valley.clear()
 
 
 def told(node: str) -> str:
