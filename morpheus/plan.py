@@ -32,6 +32,7 @@ class Verb(StrEnum):
     RECORD = "record the address of"
     ADMIT = "open the firewall between the nodes of"
     ENTER = "enter the machine of"
+    BOOTSTRAP = "run the bootstrap script on"
     INSTALL = "install the programs on"
     OWN_KEY = "give a host key of its own to"
     CONFIGURE = "configure"

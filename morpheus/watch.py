@@ -299,7 +299,8 @@ def machines_only(forest: Forest, servers: Sequence[Server], unread: str = "") -
     if strangers := sorted(there.keys() - {node.name for node in forest.nodes}):
         reason += f"; {', '.join(strangers)} exist without a record"
     formation = Formation(running == len(states) > 0, reason, states)
-    nodes = (NodeHealth(node, states[node.name], Reading(), None, None) for node in forest.staying)
+    unseen = Reading(error="nobody looked")
+    nodes = (NodeHealth(node, states[node.name], unseen, None, None) for node in forest.staying)
     return Health(forest, formation, tuple(nodes), unread or "programs cannot be put on these machines")
 
 

@@ -59,7 +59,10 @@ def plan(
     if any(node.ip for node in forest.nodes):
         where = keyring.entered(settings, where, forest)
     steps = plan_plant(forest, watch.look(where, document.registry_id or "", forest.name, forest))
-    return forest, elsewhere.with_machines(steps, forest.name) if where.needs_key else steps
+    if not where.needs_key:
+        return forest, steps
+    script = settings.integration.bootstrap_script is not None
+    return forest, elsewhere.with_machines(steps, forest.name, script=script)
 
 
 def _made_up() -> str:

@@ -45,6 +45,15 @@ def test_secrets_and_what_servers_share_come_before_the_first_server() -> None:
     assert subjects(whole, Verb.ENTER) == names(1, 2, 3)
 
 
+def test_a_script_runs_on_new_machines_alone() -> None:
+    world = damaged(3, 1, 1)
+    assert world.forest
+
+    whole = with_machines(plan_plant(world.forest, world.seen()), "oak", script=True)
+
+    assert subjects(whole, Verb.BOOTSTRAP) == subjects(whole, Verb.CREATE) == names(4)
+
+
 def test_a_forest_that_lacks_nothing_needs_no_new_machine() -> None:
     _, whole = planned(damaged(3, 0, 0))
 
