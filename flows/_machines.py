@@ -206,7 +206,7 @@ def start(ground: Ground, outfit: Outfit, names: tuple[str, ...], without: tuple
     """Configure every node but *without*, and start the servers of *names*."""
     hold = ground.hold
     placed = [node for node in hold.forest.staying if node.ip and node.name not in without]
-    changed = all_or_raise(configure.map(placed, *same(hold.forest, ground.cloud, outfit, hold)))
+    changed = deliver(ground, outfit, placed)
     ground.phases.ended("configured")
     starting = [node for node in placed if node.name in names]
     all_or_raise(start_nats.map(starting, *same(hold.forest, ground.cloud, outfit, hold)))
@@ -216,9 +216,16 @@ def start(ground: Ground, outfit: Outfit, names: tuple[str, ...], without: tuple
         restart(ground, outfit, node)
 
 
+def deliver(ground: Ground, outfit: Outfit, nodes: Sequence[Node]) -> list[bool]:
+    """Configure *nodes*, all at once; for each, whether its running server has to be started anew."""
+    hold = ground.hold
+    return all_or_raise(configure.map(list(nodes), *same(hold.forest, ground.cloud, outfit, hold)))
+
+
 def restart(ground: Ground, outfit: Outfit, node: Node) -> None:
     """Start the server of *node* anew; the next one only when all nodes and streams are whole again."""
     forest, cloud, wait = ground.hold.forest, ground.cloud, ground.wait
+    assert outfit.access  # what a workload brings is not configured here
     restart_nats(node, forest, cloud, outfit, ground.hold)
     verify_cluster(forest, cloud, outfit.access, wait.readiness_timeout, wait.readiness_interval)
     await_streams(forest, cloud, outfit.access, forest.lost_streams, wait.readiness_timeout)

@@ -5,12 +5,19 @@ import logging
 from flows._machines import Ground, bring_up, is_fresh, same
 from flows._peers import remove_peers
 from morpheus.errors import NotReadyError
-from morpheus.nats.cluster import CURRENT, judge
+from morpheus.nats.cluster import CURRENT
 from morpheus.outfit import Outfit
 from morpheus.plan import replaced
-from morpheus.watch import read_nodes
+from morpheus.watch import judged, read_nodes
 from tasks._retry import all_or_raise
-from tasks.nats import await_streams, bring_workload, restart_workload, start_workload, verify_cluster
+from tasks.nats import (
+    await_streams,
+    bring_workload,
+    restart_workload,
+    start_workload,
+    verify_cluster,
+    verify_servers,
+)
 from tasks.registry import record
 
 log = logging.getLogger("morpheus.plant")
@@ -20,8 +27,12 @@ def verify(ground: Ground, outfit: Outfit) -> None:
     """The cluster is formed; nodes of this run that never come to it are replaced once by fresh ones."""
     hold, cloud, wait = ground.hold, ground.cloud, ground.wait
     bounds = (wait.readiness_timeout, wait.readiness_interval)
+    access = outfit.access
+    if access is None:
+        verify_servers(hold.forest, cloud, *bounds)
+        return
     try:
-        verify_cluster(hold.forest, cloud, outfit.access, *bounds)
+        verify_cluster(hold.forest, cloud, access, *bounds)
     except NotReadyError as error:
         late = latecomers(ground)
         if not late:
@@ -32,9 +43,9 @@ def verify(ground: Ground, outfit: Outfit) -> None:
         record(
             "replacement", hold, lambda forest, now: replaced(forest, late, fresh, (), ground.run, now, price)
         )
-        remove_peers(cloud, hold, late, outfit.access)
+        remove_peers(cloud, hold, late, access)
         bring_up(ground, fresh)
-        verify_cluster(hold.forest, cloud, outfit.access, *bounds)
+        verify_cluster(hold.forest, cloud, access, *bounds)
 
 
 def latecomers(ground: Ground) -> tuple[str, ...]:
@@ -43,7 +54,7 @@ def latecomers(ground: Ground) -> tuple[str, ...]:
         return ()  # a process of this computer that does not come will not come under another name either
     forest = ground.hold.forest
     nodes = forest.staying
-    verdict = judge(read_nodes(nodes, ground.cloud))
+    verdict = judged(nodes, read_nodes(nodes, ground.cloud))
     late = [node for node in nodes if verdict.states[node.name] != CURRENT]
     if not verdict.leader or 2 * len(late) >= len(nodes):
         return ()
@@ -55,7 +66,7 @@ def prove(ground: Ground, outfit: Outfit, *, healed: bool) -> None:
     """The cluster is formed, the streams of a *healed* one are complete, and the workload runs."""
     hold, wait, access = ground.hold, ground.wait, outfit.access
     verify(ground, outfit)
-    if healed:
+    if healed and access:
         lost = hold.forest.lost_streams
         await_streams(hold.forest, ground.cloud, access, lost, wait.readiness_timeout)
     if outfit.has_workload:
@@ -69,4 +80,5 @@ def employ(ground: Ground, outfit: Outfit) -> None:
     for node, is_old in zip(every, stale, strict=True):
         if is_old:
             restart_workload(node, *facts)
+            verify(ground, outfit)
     all_or_raise(start_workload.map(every, *same(*facts)))

@@ -75,7 +75,7 @@ def measure(forest: Forest, cloud: Any, registry_id: str, unread: str = "") -> H
 def row(each: Any, health: Health) -> dict[str, str]:
     """One node as a row of the table."""
     reading = each.reading
-    known = reading.reachable
+    known = reading.known
     return {
         "node": each.node.label,
         "address": f"{each.node.ip or '-'}:{each.node.ports.client}",

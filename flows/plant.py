@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from pydantic import Field, SecretStr
 
 from blocks import open_cloud, open_registry, open_vault
-from flows._machines import Ground, bring_up
+from flows._machines import Ground, bring_up, deliver
 from flows._peers import remove_peers, streams_at_stake
 from flows._proof import prove
 from flows._story import Phases, publish
@@ -24,6 +24,7 @@ from flows._undo import sweep, undo
 from morpheus import folders, site
 from morpheus import settings as config
 from morpheus.cloud import Cloud
+from morpheus.embedded import EmbeddedOutfit, check_heal, check_mode, is_wanted
 from morpheus.errors import LeaseLostError, MorpheusError
 from morpheus.forest import MAX_NODES, Forest, Price, size_warning, wanted_nodes
 from morpheus.machine.binaries import Binary, find_programs
@@ -118,10 +119,12 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
     found = functools.cache(functools.partial(find_programs, settings.integration, folders.cache_dir()))
     for target in where.platforms():  # what cannot be fetched is said before anything is made
         found(target)
+    embedded = where.needs_key and is_wanted(settings.integration)
     script = read_script(settings.integration.bootstrap_script)
 
     def reserved(document: Document, now: datetime) -> Document:
         forest = reserve(document.forests.get(wanted.name), wanted, now)
+        check_mode(forest, embedded=embedded)
         check_budget(document.forests, forest, settings.budget.max_monthly_eur)
         return document.with_forest(forest)
 
@@ -173,7 +176,8 @@ def equipped(  # noqa: PLR0913, PLR0917  # each one is a part of it
     """The cloud as its machines are entered for this forest, and what they are given."""
     if vault:
         secrets = unlock(vault, hold)
-        outfit = MachineOutfit(secrets, settings, found, script=script)
+        kind = EmbeddedOutfit if is_wanted(settings.integration) else MachineOutfit
+        outfit = kind(secrets, settings, found, script=script)
         return cloud.entered_with(SecretStr(secrets.ssh_key)), outfit
     if not cloud.runs_programs:
         log.warning("only machines are made: no programs can be put on those of %s", cloud.provider)
@@ -192,10 +196,12 @@ def raise_forest(ground: Ground) -> tuple[str, ...]:
 
     if leaving := subjects(steps, Verb.REMOVE_PEER):
         retiring = subjects(steps, Verb.RETIRE)
+        check_heal(forest, retiring)
         bring_up(ground, subjects(steps, Verb.REVIVE), without=retiring)
         lost: tuple[str, ...] = ()
-        if outfit:
-            lost = streams_at_stake(ground.cloud, hold, leaving, outfit.access, ground.wait)
+        access = outfit.access if outfit else None
+        if access:
+            lost = streams_at_stake(ground.cloud, hold, leaving, access, ground.wait)
         fresh = subjects(steps, Verb.RESERVE)
         price = ground.cloud.price() if fresh else Price()
         record(
@@ -203,7 +209,7 @@ def raise_forest(ground: Ground) -> tuple[str, ...]:
             hold,
             lambda forest, now: replaced(forest, retiring, fresh, lost, ground.run, now, price),
         )
-        remove_peers(ground.cloud, hold, leaving, outfit.access if outfit else None)
+        remove_peers(ground.cloud, hold, leaving, access)
         bring_up(ground, subjects(steps, Verb.CREATE))
     else:
         bring_up(ground, (*subjects(steps, Verb.REVIVE), *subjects(steps, Verb.CREATE)))
@@ -213,5 +219,7 @@ def raise_forest(ground: Ground) -> tuple[str, ...]:
         prove(ground, outfit, healed=bool(leaving or subjects(steps, Verb.REVIVE)))
         ground.phases.ended("verified")
     record("active", hold, lambda forest, _: activated(forest))
+    if hold.forest.is_embedded and outfit:
+        deliver(ground, outfit, hold.forest.staying)  # as it stands in the registry now
     ground.phases.ended("active")
     return lost

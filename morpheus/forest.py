@@ -15,6 +15,8 @@ MAX_NODES = 100
 MAX_NUMBER = 9_999_999  # of a node: with the longest forest name that makes 63 characters
 MAX_PORT = 65_535
 
+BROUGHT = {"nats_server": "workload"}  # in the metadata of a node whose workload brings its own NATS server
+
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _NODE = re.compile(r"(?P<forest>.+)-node-(?P<number>[1-9][0-9]{0,6})")
 
@@ -175,6 +177,11 @@ class Node:
     def leaving(self) -> bool:
         return self.status == Status.DELETING
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether its NATS server is one that its workload brings, which obeys nobody else."""
+        return BROUGHT.items() <= self.metadata.items()
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -219,6 +226,11 @@ class Forest:
     def staying(self) -> tuple[Node, ...]:
         """The nodes that are meant to live."""
         return tuple(node for node in self.nodes if not node.leaving)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether its NATS servers are those that its workload brings."""
+        return any(node.is_embedded for node in self.nodes)
 
     @property
     def price(self) -> Price:

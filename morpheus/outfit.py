@@ -45,8 +45,8 @@ class Outfit(Protocol):
     """What one forest's nodes are given."""
 
     @property
-    def access(self) -> Access:
-        """Who may enter its NATS servers."""
+    def access(self) -> Access | None:
+        """Who may enter its NATS servers; None where these are not ours."""
 
     @property
     def has_workload(self) -> bool:
@@ -118,7 +118,7 @@ class MachineOutfit:
     script: bytes | None = field(default=None, repr=False)
 
     @property
-    def access(self) -> Access:
+    def access(self) -> Access | None:
         return self.secrets.access
 
     @property
@@ -187,7 +187,7 @@ class MachineOutfit:
         self, forest: Forest, node: Node, layout: Layout, read: Callable[[str], bytes | None]
     ) -> tuple[File, ...]:
         rendered = config.render_machine(
-            forest, node, self.access, self._openings, self.secrets.client_password
+            forest, node, self.secrets.access, self._openings, self.secrets.client_password
         )
         texts: Mapping[str, str] = rendered.files(layout)
         return (

@@ -14,8 +14,8 @@ from morpheus.cloud import Cloud, Server
 from morpheus.errors import MachineError, MorpheusError, NotReadyError, RefusedError, UnreachableError
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, Machine, StoreState
-from morpheus.nats import admin, config, monitor
-from morpheus.nats.cluster import Formation, judge, without_stores
+from morpheus.nats import admin, config, greeting, monitor
+from morpheus.nats.cluster import Formation, heard, judge, without_stores
 from morpheus.nats.monitor import Reading
 from morpheus.plan import Sight
 from morpheus.registry.document import Document
@@ -61,8 +61,9 @@ def _sight(cloud: Cloud, server: Server) -> Sight:
     """What is known of *server*; of one that gives no answer nothing says that its store is gone."""
     if not cloud.runs_programs:
         return Sight(cloud.store(server), running=True)
+    program = WORKLOAD if Node(server.name, metadata=server.metadata).is_embedded else NATS
     try:
-        return Sight(cloud.store(server), running=cloud.machine(server).pid(NATS) is not None)
+        return Sight(cloud.store(server), running=cloud.machine(server).pid(program) is not None)
     except UnreachableError as error:
         log.info("%s gives no answer now: %s", server.name, error)
         return Sight(StoreState.HELD)
@@ -91,18 +92,44 @@ def read_nodes(
     nodes: Sequence[Node], cloud: Cloud, *, timeout: float = monitor.TIMEOUT
 ) -> Mapping[str, Reading]:
     """What each node's server says of itself, all asked at once."""
-    with _reached(nodes, cloud, "monitor") as ways:
-        return _readings(nodes, ways, timeout=timeout)
+    with _asked(nodes, cloud, timeout=timeout) as ask:
+        return ask()
+
+
+@contextlib.contextmanager
+def _asked(
+    nodes: Sequence[Node], cloud: Cloud, *, timeout: float = monitor.TIMEOUT
+) -> Iterator[Callable[[], Mapping[str, Reading]]]:
+    """What asks the *nodes* all at once, as often as it is called; the ways to them stay open meanwhile.
+
+    A server that a workload brings may have no monitoring: then its greeting has to do.
+    """
+    brought = [node for node in nodes if node.is_embedded]
+    with _reached(nodes, cloud, "monitor") as ways, _reached(brought, cloud, "client") as others:
+
+        def ask() -> Mapping[str, Reading]:
+            readings = _readings(nodes, ways, functools.partial(monitor.read_all, timeout=timeout))
+            mute = [node for node in brought if not readings[node.name].reachable]
+            doors = [way for node, way in zip(brought, others, strict=True) if node in mute]
+            greetings = _readings(mute, doors, functools.partial(greeting.greet_all, timeout=timeout))
+            return {**readings, **greetings}
+
+        yield ask
 
 
 def _readings(
-    nodes: Sequence[Node], ways: Sequence[Way], *, timeout: float = monitor.TIMEOUT
-) -> Mapping[str, Reading]:
+    nodes: Sequence[Node], ways: Sequence[Way], ask: Callable[[Sequence[tuple[str, int]]], list[Reading]]
+) -> dict[str, Reading]:
     """What the *nodes* say, each asked on its way; one without says why there is none."""
     open_ways = [way for way in ways if not isinstance(way, MorpheusError)]
-    answers = iter(monitor.read_all(open_ways, timeout=timeout))
+    answers = iter(ask(open_ways) if open_ways else [])
     readings = (Reading(error=str(way)) if isinstance(way, MorpheusError) else next(answers) for way in ways)
     return dict(zip((node.name for node in nodes), readings, strict=True))
+
+
+def judged(nodes: Sequence[Node], readings: Mapping[str, Reading]) -> Formation:
+    """The verdict over what the servers of *nodes* said, whoever brought them."""
+    return (heard if any(node.is_embedded for node in nodes) else judge)(readings)
 
 
 def wait_ready(forest: Forest, cloud: Cloud, seed: str, *, timeout: float, interval: float) -> Formation:
@@ -123,6 +150,28 @@ def wait_ready(forest: Forest, cloud: Cloud, seed: str, *, timeout: float, inter
     )
     with client_urls(forest.staying, cloud) as urls:
         took = asyncio.run(admin.probe(urls, seed, timeout=max(1.0, deadline - time.monotonic())))
+    log.info("%s: %s; a message passed in %.2f s", forest.name, formation.reason, took)
+    return formation
+
+
+def wait_heard(forest: Forest, cloud: Cloud, *, timeout: float, interval: float) -> Formation:
+    """Wait until the servers that the workload brings answer well, as far as they tell, and a message passed.
+
+    Raises:
+        NotReadyError: they do not within *timeout* seconds; says what was seen last.
+    """
+    deadline = time.monotonic() + timeout
+    formation = _formation(
+        f"the workload's servers on the {len(forest.staying)} node(s) of {forest.name}",
+        forest.staying,
+        cloud,
+        lambda verdict: verdict.formed or not verdict.known,
+        lambda verdict: verdict.reason,
+        timeout=timeout,
+        interval=interval,
+    )
+    with client_urls(forest.staying, cloud) as urls:
+        took = asyncio.run(greeting.passed(urls, timeout=max(1.0, deadline - time.monotonic())))
     log.info("%s: %s; a message passed in %.2f s", forest.name, formation.reason, took)
     return formation
 
@@ -157,10 +206,10 @@ def _formation(  # noqa: PLR0913  # each one is a fact of the wait
     interval: float,
 ) -> Formation:
     """Wait until the *nodes* form what is *enough*; the ways to them stay open meanwhile."""
-    with _reached(nodes, cloud, "monitor") as ways:
+    with _asked(nodes, cloud) as ask:
         return wait_until(
             what,
-            lambda: judge(_readings(nodes, ways)),
+            lambda: judged(nodes, ask()),
             enough,
             describe,
             timeout=timeout,
@@ -215,11 +264,11 @@ class NodeHealth:
 
     @property
     def cpu(self) -> float | None:
-        return self.reading.cpu / self.reading.cores if self.reading.reachable else None
+        return self.reading.cpu / self.reading.cores if self.reading.known else None
 
     @property
     def memory(self) -> int | None:
-        return self.reading.memory if self.reading.reachable else None
+        return self.reading.memory if self.reading.known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +296,9 @@ def examine(forest: Forest, cloud: Cloud, registry_id: str, *, unread: str = "")
     readings = read_nodes([node for node in nodes if node.ip and not insides[node.name].fault], cloud)
     readings = {node.name: readings.get(node.name, _silence(node, insides[node.name])) for node in nodes}
     gone = [node.name for node in nodes if node.ip and insides[node.name].store is StoreState.GONE]
-    formation = without_stores(judge(readings), gone) if nodes else Formation(False, "it has no nodes", {})
+    formation = (
+        without_stores(judged(nodes, readings), gone) if nodes else Formation(False, "it has no nodes", {})
+    )
     rows = tuple(
         NodeHealth(
             node,

@@ -11,7 +11,7 @@ from morpheus.nats.access import Access
 from morpheus.nats.cluster import Formation
 from morpheus.outfit import Outfit
 from morpheus.registry.lease import Hold
-from morpheus.watch import machine_of, wait_ready, wait_streams
+from morpheus.watch import machine_of, wait_heard, wait_ready, wait_streams
 from tasks._retry import RETRYING
 
 log = logging.getLogger("morpheus.tasks")
@@ -52,8 +52,9 @@ def start_nats(node: Node, forest: Forest, cloud: Cloud, outfit: Outfit, hold: H
     """Start the node's NATS server unless it runs."""
     hold.check()
     machine = machine_of(node, cloud)
-    machine.start(outfit.server(forest, node, machine.layout))
-    log.info("%s: nats-server runs as pid %s", node.name, machine.pid(NATS))
+    program = outfit.server(forest, node, machine.layout)
+    machine.start(program)
+    log.info("%s: %s runs as pid %s", node.name, program.argv[0], machine.pid(program.name))
 
 
 @task(task_run_name="bring-workload-{node.name}", **RETRYING)
@@ -92,6 +93,12 @@ def verify_cluster(
 ) -> Formation:
     """Wait until the forest is ready: formed as its leader sees it, and a message passed through."""
     return wait_ready(forest, cloud, access.app_seed, timeout=timeout, interval=interval)
+
+
+@task(task_run_name="verify-{forest.name}", **RETRYING)
+def verify_servers(forest: Forest, cloud: Cloud, timeout: float, interval: float) -> Formation:
+    """Wait until the servers that the workload brings answer, and a message passed between them."""
+    return wait_heard(forest, cloud, timeout=timeout, interval=interval)
 
 
 @task(task_run_name="streams-{forest.name}", **RETRYING)

@@ -136,7 +136,9 @@ def status(
         health = looking.examine(found)
         show.health(health, found.registry.url, json=output is Output.JSON)
     if not health.formation.formed:
-        raise NotReadyError(f"{found.forest.name} is not formed: {health.formation.reason}.")
+        name, formation = found.forest.name, health.formation
+        verdict = f"{name} is not formed" if formation.known else f"Whether {name} is formed is not known"
+        raise NotReadyError(f"{verdict}: {formation.reason}.")
 
 
 app.command("connect")(machines.connect)

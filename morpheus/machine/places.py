@@ -18,7 +18,8 @@ LIBRARY = "/var/lib/nimsforest"
 DATA = f"{LIBRARY}/data"  # the workload's own
 STORE = f"{LIBRARY}/jetstream"
 LOGS = "/var/log/nimsforest"
-SHARE = "/mnt/forest"  # where embedded mode finds registry.json
+SHARE = "/mnt/forest"  # of embedded mode: what the forest's nodes may know of the registry
+KNOWN = f"{SHARE}/registry.json"
 
 LAYOUT = Layout(
     config=f"{SETTINGS}/nats.conf",

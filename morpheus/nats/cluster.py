@@ -10,13 +10,15 @@ from morpheus.nats.monitor import MetaGroup, Reading, peer_id
 class Formation:
     """Whether a forest's servers form what they are meant to form, and if not, why.
 
-    ``states`` says for each expected server in one word or a few how it stands.
+    ``states`` says for each expected server in one word or a few how it stands. ``known`` is off where
+    nothing speaks against it, but nobody can tell: then it is not formed for certain either.
     """
 
     formed: bool
     reason: str
     states: Mapping[str, str]
     leader: str = ""
+    known: bool = True
 
     @property
     def current(self) -> int:
@@ -51,6 +53,36 @@ def judge(readings: Mapping[str, Reading]) -> Formation:
     if missing:
         return Formation(False, "; ".join(missing), states, name)
     return Formation(True, f"{len(states)} of {len(states)} current, led by {name}", states, name)
+
+
+def heard(readings: Mapping[str, Reading]) -> Formation:
+    """The verdict over servers that workloads bring along, by the names of their nodes.
+
+    They may have no monitoring, and names of their own. What cannot be measured is unknown.
+    """
+    told = judge(readings)
+    if told.formed:
+        return told
+    states = {name: _heard(name, reading, told) for name, reading in readings.items()}
+    answering = sum(reading.reachable for reading in readings.values())
+    reason = f"{answering} of {len(readings)} answer"
+    if wrong := [f"{name} is {states[name]}" for name, each in readings.items() if _is_wrong(each)]:
+        return Formation(False, "; ".join((reason, *wrong)), states)
+    return Formation(False, f"{reason}; more cannot be measured from outside", states, known=False)
+
+
+def _is_wrong(reading: Reading) -> bool:
+    return not reading.reachable or (reading.measured and reading.health != "ok")
+
+
+def _heard(name: str, reading: Reading, told: Formation) -> str:
+    if not reading.reachable:
+        return f"unreachable ({reading.error})"
+    if not reading.measured:
+        return "unknown (it answers, and has no monitoring)"
+    if reading.health != "ok":
+        return f"unhealthy ({reading.health})"
+    return CURRENT if told.states[name] == CURRENT else "unknown (it is well; its cluster is its own affair)"
 
 
 def without_stores(verdict: Formation, gone: Sequence[str]) -> Formation:

@@ -58,6 +58,8 @@ class MetaGroup:
 class Reading:
     """What one server said. ``error`` says why it said nothing; then the other fields are empty.
 
+    ``measured`` is off where all that is known is the greeting with which it meets clients: its name and
+    version; the other fields are empty then, too, and mean nothing.
     ``cpu`` is percent of one core, averaged by the server over about a second; memory and storage are
     bytes; ``health`` is "ok" or the server's own words.
     """
@@ -79,10 +81,16 @@ class Reading:
     max_js_memory: int = 0
     streams: int = 0
     meta: MetaGroup | None = field(default=None)
+    measured: bool = True
 
     @property
     def reachable(self) -> bool:
         return not self.error
+
+    @property
+    def known(self) -> bool:
+        """Whether its numbers mean anything."""
+        return self.reachable and self.measured
 
     @property
     def leads(self) -> bool:

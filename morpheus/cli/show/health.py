@@ -11,6 +11,7 @@ from morpheus.cli.show.text import UNKNOWN, as_json, cost, lines, me, table
 from morpheus.forest import Status
 
 if TYPE_CHECKING:
+    from morpheus.nats.cluster import Formation
     from morpheus.watch import Health, NodeHealth
 
 
@@ -57,7 +58,7 @@ def _health(health: "Health", registry: str) -> dict[str, Any]:
     return {
         **forest_fields(health.forest),
         "registry": registry,
-        "formed": formation.formed,
+        "formed": formation.formed if formation.known else None,
         "reason": formation.reason,
         "unread": health.unread or None,
         "leader": formation.leader or None,
@@ -68,7 +69,7 @@ def _health(health: "Health", registry: str) -> dict[str, Any]:
 
 
 def _node_health(each: "NodeHealth") -> dict[str, Any]:
-    reading, known = each.reading, each.reading.reachable
+    reading, known = each.reading, each.reading.known
     return {
         **node_fields(each.node),
         "pid": each.pid,
@@ -95,8 +96,8 @@ def health_screen(health: "Health", registry: str) -> str:
     elif health.unread:
         above += [f"Machines: {formation.reason}", f"Not read: {health.unread}"]
     else:
-        above.append(f"Cluster: {'formed' if formation.formed else 'NOT FORMED'}: {formation.reason}")
-    if not formation.formed and forest.status != Status.DELETING:
+        above.append(f"Cluster: {_verdict(formation)}: {formation.reason}")
+    if not formation.formed and formation.known and forest.status != Status.DELETING:
         above.append(f"To heal it: {me()} plant {where(forest)} --name {forest.name}")
     leaving = [node.label for node in forest.nodes if node.leaving]
     if leaving:
@@ -105,6 +106,12 @@ def health_screen(health: "Health", registry: str) -> str:
     rows = (_health_row(each, formation.leader) for each in health.nodes)
     names = [f"{each.node.label} is found at {each.node.dns}" for each in health.nodes if each.node.dns]
     return lines(*above, *table(headings, *rows), *names, *cost(forest.price), f"Registry: {registry}")
+
+
+def _verdict(formation: "Formation") -> str:
+    if not formation.known:
+        return UNKNOWN
+    return "formed" if formation.formed else "NOT FORMED"
 
 
 def _health_row(each: "NodeHealth", leader: str) -> tuple[str, ...]:
@@ -116,5 +123,5 @@ def _health_row(each: "NodeHealth", leader: str) -> tuple[str, ...]:
         each.state + (" (leader)" if leader == each.node.name else ""),
         f"{each.cpu:.0f}%" if each.cpu is not None else UNKNOWN,
         f"{each.memory / 2**20:.0f} MiB" if each.memory is not None else UNKNOWN,
-        str(each.reading.connections) if each.reading.reachable else UNKNOWN,
+        str(each.reading.connections) if each.reading.known else UNKNOWN,
     )

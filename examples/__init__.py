@@ -1,0 +1,1 @@
+"""What people who use Morpheus may begin with."""

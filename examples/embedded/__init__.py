@@ -1,0 +1,1 @@
+"""A workload that brings its own NATS server, in one file."""

@@ -1,0 +1,91 @@
+"""Embedded mode: the workload brings its own NATS server, and Morpheus everything around it.
+
+Peers find each other in the registry: each node has its forest's part of it as /mnt/forest/registry.json, and
+only when all nodes stand in it, on every node, is the first workload started. Who may enter the servers, with
+which certificates, is the workload's own affair, and so is what their cluster holds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from morpheus.cloud import Server
+from morpheus.errors import InvalidInputError, RefusedError
+from morpheus.forest import BROUGHT, Forest, Node
+from morpheus.machine import WORKLOAD, Layout, Program, places
+from morpheus.outfit import PROGRAM, PUBLIC, File, MachineOutfit, content_of, sums
+from morpheus.registry.part import part_of
+from morpheus.settings import IntegrationSettings
+
+
+def is_wanted(settings: IntegrationSettings) -> bool:
+    """Whether new forests on machines of their own are to be of this mode.
+
+    Raises:
+        InvalidInputError: nothing is to be installed at all.
+    """
+    if not (settings.nats_install or settings.nimsforest_install):
+        raise InvalidInputError(
+            "integration.nats_install and integration.nimsforest_install are both false: set one of them to "
+            "true, for otherwise nothing would run on the machines."
+        )
+    return not settings.nats_install
+
+
+def check_mode(forest: Forest, *, embedded: bool) -> None:
+    """Raise RefusedError when *forest* has nodes of the other mode: a machine is born for one of them."""
+    placed = any(node.ip for node in forest.nodes)
+    if not placed or forest.is_embedded == embedded:
+        return
+    brings = "brings its own NATS server" if forest.is_embedded else "uses the NATS server beside it"
+    wanted = str(not forest.is_embedded).lower()
+    raise RefusedError(
+        f"The workload of {forest.name} {brings}, and that cannot be changed: nothing was done. Set "
+        f"integration.nats_install to {wanted}, or plant a forest of another name."
+    )
+
+
+def check_heal(forest: Forest, gone: tuple[str, ...]) -> None:
+    """Raise RefusedError when nodes of an embedded forest are *gone*: its cluster obeys its workload."""
+    if gone and forest.is_embedded:
+        raise RefusedError(
+            f"{forest.name} lost the stores of {', '.join(gone)}. Its workload owns the cluster and the "
+            "streams, so nobody else can tell what is lost, or remove the peers: nothing was changed. Put "
+            f"the folders back from copies and plant again, or begin anew: morpheus teardown {forest.name}"
+        )
+
+
+@dataclass(frozen=True)
+class EmbeddedOutfit(MachineOutfit):
+    """For nodes whose workload brings its own NATS server."""
+
+    @property
+    def access(self) -> None:
+        """Nobody of ours enters its servers."""
+        return
+
+    has_workload = True
+
+    def measured(self, node: Node, server: Server) -> Server:
+        del node  # the limits of its JetStream are the workload's own
+        return replace(server, metadata={**server.metadata, **BROUGHT})
+
+    def programs(self, node: Node) -> tuple[File, ...]:
+        return self.workload_files(node)
+
+    def workload_files(self, node: Node) -> tuple[File, ...]:
+        _, workload = self._found(node)
+        return (File(places.EMBEDDED_BINARY, content_of(workload), PROGRAM),) if workload else ()
+
+    def files(
+        self, forest: Forest, node: Node, layout: Layout, read: Callable[[str], bytes | None]
+    ) -> tuple[File, ...]:
+        del node, layout, read
+        return (File(places.KNOWN, part_of(forest).encode(), PUBLIC),)
+
+    def server(self, forest: Forest, node: Node, layout: Layout) -> Program:
+        del layout
+        return self.workload(forest, node)
+
+    def workload(self, forest: Forest, node: Node) -> Program:
+        env = {"FOREST_ID": forest.name, "NATS_URL": "nats://localhost:4222"}
+        return Program(WORKLOAD, (places.EMBEDDED_BINARY,), {**env, **sums(self.workload_files(node))})
