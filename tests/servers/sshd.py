@@ -143,12 +143,12 @@ def make_host_key(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def sshd(folder: Path, address: str = "127.0.0.1") -> Iterator[Sshd]:
+def sshd(folder: Path, address: str = "127.0.0.1", port: int | None = None) -> Iterator[Sshd]:
     """Run sshd with a disk of its own below *folder*."""
     for each in ("sshd_config.d", "units", "disk"):
         (folder / each).mkdir(parents=True)
     key, public = new_key()
-    server = Sshd(folder, free_port(), key, make_host_key(folder / "ssh_host_ed25519_key"), address)
+    server = Sshd(folder, port or free_port(), key, make_host_key(folder / "ssh_host_ed25519_key"), address)
     (folder / "authorized_keys").write_text(public + "\n")
     config = CONFIG.format(folder=folder, port=server.port, address=address, programs=PROGRAMS)
     (folder / "sshd_config").write_text(config)

@@ -1,5 +1,6 @@
 """A command of the operator's on a machine: what it prints and complains, as it comes, and how it ends."""
 
+import shlex
 from collections.abc import Callable
 
 import asyncssh
@@ -14,6 +15,20 @@ KILLED = 255  # what ssh itself ends with when a command there was killed
 
 Tell = Callable[[bytes, bool], object]
 """Is given each piece, and whether it is a complaint."""
+
+# $1 a shell line: runs it without input, and tells it to end when our own input ends, as it does when the
+# connection is closed. sshd passes no signals on to what root runs.
+ATTENDED = """
+exec 3<&0
+setsid "${SHELL:-/bin/sh}" -c "$1" < /dev/null 3<&- &
+child=$!
+{ cat <&3; kill -TERM "-$child"; } > /dev/null 2>&1 &
+guard=$!
+wait "$child"
+code=$?
+kill "$guard" 2> /dev/null
+exit "$code"
+"""
 
 _STDERR = asyncssh.EXTENDED_DATA_STDERR
 
@@ -31,15 +46,17 @@ class Both(Stream):
 
     async def both(self) -> list[tuple[bytes, bool]]:
         """What came since the last call, and whether it is a complaint; nothing at the end."""
-        if not await self.piece():
-            return []
+        while not self._came:  # what comes while a piece is handed out belongs to the next one as well
+            if not await self.piece():
+                return []
         came, self._came = self._came, []
         return came
 
 
 def attend(connection: Connection, way: Way, command: str, tell: Tell) -> int:
     """Run a shell line; see :meth:`morpheus.machine.ssh.SshMachine.attend`."""
-    stream = open_stream(connection, way, command, Both)
+    line = f"exec /bin/sh -c {shlex.quote(ATTENDED)} sh {shlex.quote(command)}"
+    stream = open_stream(connection, way, line, Both)
     try:
         while came := connection.background.call(stream.both(), timeout=None):
             for data, complains in came:

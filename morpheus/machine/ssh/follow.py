@@ -1,7 +1,6 @@
 """What a command on a machine prints, line by line as it comes."""
 
 import codecs
-import contextlib
 import shlex
 from collections.abc import Iterator
 from typing import TypeVar
@@ -31,18 +30,16 @@ def follow(connection: Connection, way: Way, argv: tuple[str, ...]) -> Iterator[
 
 
 def open_stream(connection: Connection, way: Way, command: str, kind: type[Kind]) -> Kind:
-    """Run a shell line without input; who calls closes the stream."""
+    """Run a shell line; who calls closes the stream."""
 
     async def opened_in(opened: Opened) -> Kind:
         await opened.turn().acquire()
         stream = kind(opened.turn().release)
         try:
-            channel = await begin(opened.connection, stream, command)
+            await begin(opened.connection, stream, command)
         except BaseException:
             opened.turn().release()
             raise
-        with contextlib.suppress(OSError):  # it has ended already
-            channel.write_eof()
         return stream
 
     return connection.use(way, opened_in, timeout=MARGIN, again=True)
