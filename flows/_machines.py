@@ -140,7 +140,7 @@ def _failed(
 ) -> dict[str, MorpheusError]:
     failed: dict[str, MorpheusError] = {}
     for node, error in zip(nodes, errors, strict=True):
-        fresh = is_fresh(ground.hold.forest, node, ground.run)
+        fresh = is_fresh(ground.hold.forest, node, ground.run) or _is_untouched(ground.outfit, node)
         if isinstance(error, NotReadyError | MachineError | UnreachableError) and fresh:
             failed[node.name] = error
         elif error:
@@ -155,6 +155,11 @@ def is_fresh(forest: Forest, node: Node, run: str) -> bool:
     """
     never = forest.status == Status.PROVISIONING
     return node.status == Status.PROVISIONING and (never or node.run == run)
+
+
+def _is_untouched(outfit: Outfit | None, node: Node) -> bool:
+    """Whether the machine of *node* still is as it was born: it gets another host key before any program."""
+    return isinstance(outfit, MachineOutfit) and node.metadata.get("host_key") == outfit.host_key(node.name)
 
 
 def replace(ground: Ground, failed: Mapping[str, MorpheusError]) -> tuple[str, ...]:
