@@ -12,6 +12,7 @@ from morpheus.machine import places
 from tests.flows.hills import Effects
 from tests.flows.homes import Home, nothing_is_left
 from tests.flows.valleys import Valley
+from tests.flows.valleys.plots import SILENT
 from tests.flows.watched import watch
 from tests.simulator import Simulator
 
@@ -124,3 +125,43 @@ def test_a_heal_that_fails_leaves_the_survivors_and_can_be_finished(
     assert healed.forest.nodes == healed.forest.staying
     assert survivors.items() <= valley.pids("oak").items()
     assert sorted(simulator.servers) == [node.name for node in healed.forest.nodes]
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("stopped", ["delete", "create", "enter"])
+def test_a_replacement_that_fails_is_finished_by_the_next_plant(
+    home: Home, valley: Valley, effects: Effects, nodes: int, stopped: str
+) -> None:
+    """No server of the forest was ever started."""
+    after = 0 if stopped == "delete" else nodes
+    with (
+        valley.fated(SILENT, "oak-node-1"),
+        effects.failing(f"{stopped} *", BROKEN, after=after),
+        pytest.raises(RefusedError, match="on purpose"),
+    ):
+        plant("oak", nodes=nodes, keep=True)
+    planted = plant("oak")
+
+    names = [f"oak-node-{k}" for k in range(2, nodes + 2)]
+    assert [node.name for node in planted.forest.nodes] == names
+    assert list(valley.pids("oak")) == names  # and no other machine is there
+    assert all(valley.pids("oak").values())
+
+
+def test_a_silent_machine_of_a_plant_that_was_killed_is_replaced_by_the_next(
+    home: Home, valley: Valley, effects: Effects
+) -> None:
+    """Also where the others hold data: it still shows the host key of its birth, so nothing began on it."""
+    plant("oak", nodes=3)
+    valley["oak-node-2"].lose_store()
+    with (
+        valley.fated(SILENT, "oak-node-4"),
+        effects.failing("enter oak-node-4", BROKEN),
+        pytest.raises(RefusedError, match="on purpose"),
+    ):
+        plant("oak", keep=True)
+
+    healed = plant("oak")
+
+    assert [node.name for node in healed.forest.nodes] == ["oak-node-1", "oak-node-3", "oak-node-5"]
+    assert list(valley.pids("oak")) == ["oak-node-1", "oak-node-3", "oak-node-5"]
