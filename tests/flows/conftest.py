@@ -34,8 +34,11 @@ from tests.simulator import Simulator
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The server of a command for all flows; without the heartbeat, which costs each a second at its end."""
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The server of a command for all flows; without the heartbeat, which costs each a second at its end.
+
+    Yields the folder with its database.
+    """
     server = temporary.start(tmp_path_factory.mktemp("prefect"))
     server.wait()
     with temporary_settings(
@@ -45,7 +48,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
         }
     ):
-        yield
+        yield server.folder
 
 
 @dataclass
