@@ -35,6 +35,8 @@ def streams_at_stake(
     """
     forest = hold.forest
     survivors = [node for node in forest.staying if node.ip and node.name not in leaving]
+    if not survivors:
+        return ()  # those that leave never got ready, and there is no cluster yet
 
     def ask() -> admin.AtRisk:
         with client_urls(survivors, cloud) as urls:
@@ -92,7 +94,7 @@ def refuse_weakened(risk: admin.AtRisk, leaving: tuple[str, ...]) -> None:
 def remove_peers(cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Access | None) -> None:
     """Take *leaving* out of the cluster, then whatever is left of their machines, then their records."""
     survivors = [node for node in hold.forest.staying if node.ip]
-    if access:
+    if access and survivors:
         with client_urls(survivors, cloud) as urls:
             for name in leaving:
                 hold.check()
