@@ -146,3 +146,22 @@ def test_a_replacement_that_fails_is_finished_by_the_next_plant(
     assert [node.name for node in planted.forest.nodes] == names
     assert list(valley.pids("oak")) == names  # and no other machine is there
     assert all(valley.pids("oak").values())
+
+
+def test_a_silent_machine_of_a_plant_that_was_killed_is_replaced_by_the_next(
+    home: Home, valley: Valley, effects: Effects
+) -> None:
+    """Also where the others hold data: it still shows the host key of its birth, so nothing began on it."""
+    plant("oak", nodes=3)
+    valley["oak-node-2"].lose_store()
+    with (
+        valley.fated(SILENT, "oak-node-4"),
+        effects.failing("enter oak-node-4", BROKEN),
+        pytest.raises(RefusedError, match="on purpose"),
+    ):
+        plant("oak", keep=True)
+
+    healed = plant("oak")
+
+    assert [node.name for node in healed.forest.nodes] == ["oak-node-1", "oak-node-3", "oak-node-5"]
+    assert list(valley.pids("oak")) == ["oak-node-1", "oak-node-3", "oak-node-5"]
