@@ -10,7 +10,7 @@ from morpheus.cli.logs import Line, in_order, print_all, print_line
 from morpheus.cli.reaching import End, on_all, raise_worst, reached
 from morpheus.errors import MachineError
 from morpheus.forest import Node
-from morpheus.machine.places import UNITS
+from morpheus.machine.places import LOG_UNIT, UNITS
 from morpheus.machine.ssh import SshNode, Tell
 from morpheus.site import Found
 
@@ -37,7 +37,7 @@ def tell(found: Found, node: str | None, *, lines: int, follow: bool, json: bool
 
 def journal(lines: int, *, follow: bool) -> list[str]:
     """The command that shows what NATS and the workload said."""
-    units = [word for unit in UNITS.values() for word in ("-u", unit)]
+    units = [word for unit in (*UNITS.values(), LOG_UNIT) for word in ("-u", unit)]
     form = ["-o", "short-iso-precise", "--utc", "--no-pager", "--quiet", "-n", str(lines)]
     return ["journalctl", *units, *form, *(["--follow"] if follow else [])]
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,6 +78,25 @@ class Command:
         return done
 
 
+def started(words: Sequence[str], environment: Mapping[str, str], given: str | None = None) -> Command:
+    """Run the command, with the signals of a terminal; *given* is its input."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(user=getpass.getuser()), *words],
+        env=dict(environment),
+        stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no thread of ours
+    )
+    if given is not None:
+        assert process.stdin
+        process.stdin.write(given)
+        process.stdin.close()
+    return Command(process)
+
+
 @dataclass
 class Stand:
     """The forest oak, its machines by the names of their nodes, and a user who has its key."""
@@ -101,22 +120,7 @@ class Stand:
         }
 
     def start(self, *words: str, given: str | None = None, **more: str) -> Command:
-        """Run the command, with the signals of a terminal."""
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(user=getpass.getuser()), *words],
-            env=self.environment | more,
-            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no thread of ours
-        )
-        if given is not None:
-            assert process.stdin
-            process.stdin.write(given)
-            process.stdin.close()
-        return Command(process)
+        return started(words, self.environment | more, given)
 
     def run(self, *words: str, given: str | None = None, **more: str) -> Done:
         return self.start(*words, given=given, **more).ended()

@@ -16,13 +16,16 @@ KILLED = 255  # what ssh itself ends with when a command there was killed
 Tell = Callable[[bytes, bool], object]
 """Is given each piece, and whether it is a complaint."""
 
-# $1 a shell line: runs it without input, and tells it to end when our own input ends, as it does when the
-# connection is closed. sshd passes no signals on to what root runs.
+# $1 a shell line: runs it without input in a process group of its own, and tells that to end when our own
+# input ends, as it does when the connection is closed, or at TERM: Debian 12's sshd passes no signals on to
+# what root runs, Debian 13's does.
 ATTENDED = """
+end() { kill -TERM "-$child" || kill -TERM "$child"; } 2> /dev/null
 exec 3<&0
 setsid "${SHELL:-/bin/sh}" -c "$1" < /dev/null 3<&- &
 child=$!
-{ cat <&3; kill -TERM "-$child"; } > /dev/null 2>&1 &
+trap end TERM
+{ cat <&3; end; } > /dev/null 2>&1 &
 guard=$!
 wait "$child"
 code=$?
