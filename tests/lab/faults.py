@@ -16,11 +16,25 @@ LATE = """\
 ExecStartPre=/bin/sh -c 'test -e {once} || {{ touch {once}; {wait}; }}'
 TimeoutStartSec=infinity
 """
-# What accepts connections on port 22 before sshd, and says nothing: an open port is not readiness.
+# What accepts connections on port 22 in sshd's place, and says nothing: an open port is not readiness. What
+# comes is led there, so that sshd, which cloud-init starts anew in mid-birth, finds its own port free.
 MUTE = """\
-import socket, time
-listener = socket.create_server(("::", 22), family=socket.AF_INET6, dualstack_ipv6=True)
+import socket, subprocess, time
+listener = socket.create_server(("::", 2222), family=socket.AF_INET6, dualstack_ipv6=True)
+lead = '''
+    add table inet mute
+    add chain inet mute all {{ type nat hook prerouting priority -100; }}
+    add rule inet mute all tcp dport 22 redirect to :2222
+'''
+subprocess.run(["nft", "-f", "-"], input=lead, text=True, check=True)
 time.sleep({seconds})
+subprocess.run(["nft", "delete table inet mute"], check=True)
+"""
+MUTE_UNIT = """\
+[Unit]
+DefaultDependencies=no
+[Service]
+ExecStart=/usr/bin/python3 /usr/local/lib/mute.py
 """
 
 
@@ -38,9 +52,12 @@ class BirthFaults:
 
     def banner_late(self, name: str, seconds: float) -> None:
         """Port 22 accepts connections and says nothing for a while."""
-        late = LATE.format(once=ONCE, wait="python3 /usr/local/lib/mute.py")
-        mute = MUTE.format(seconds=seconds)
-        self._add(name, {f"{UNITS}/ssh.service.d/mute.conf": late, "usr/local/lib/mute.py": mute})
+        files = {
+            f"{UNITS}/mute.service": MUTE_UNIT,
+            f"{UNITS}/sysinit.target.d/mute.conf": "[Unit]\nWants=mute.service\n",
+            "usr/local/lib/mute.py": MUTE.format(seconds=seconds),
+        }
+        self._add(name, files)
 
     def keys_late(self, name: str, seconds: float) -> None:
         """No key is accepted for a while after sshd has started."""
