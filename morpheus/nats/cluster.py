@@ -104,7 +104,9 @@ def _leaderless(leaders: Sequence[str], readings: Iterable[Reading]) -> str:
         return f"{' and '.join(leaders)} both lead, so one of them is wrong"
     if not any(each.reachable for each in readings):
         return "no server answers"
-    return "no server leads the meta group yet"
+    lonely = [each.server for each in readings if each.routes == 0]
+    told = f"; without a route to another node: {', '.join(lonely)}" if lonely else ""
+    return f"no server leads the meta group yet{told}"
 
 
 def _named(view: MetaGroup | None, expected: Iterable[str]) -> MetaGroup | None:

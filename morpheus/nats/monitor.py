@@ -61,7 +61,8 @@ class Reading:
     ``measured`` is off where all that is known is the greeting with which it meets clients: its name and
     version; the other fields are empty then, too, and mean nothing.
     ``cpu`` is percent of one core, averaged by the server over about a second; memory and storage are
-    bytes; ``health`` is "ok" or the server's own words.
+    bytes; ``health`` is "ok" or the server's own words. ``routes`` are connections to other servers of the
+    cluster, several to each; None where nothing is known of them.
     """
 
     error: str = ""
@@ -80,6 +81,7 @@ class Reading:
     js_memory: int = 0
     max_js_memory: int = 0
     streams: int = 0
+    routes: int | None = None
     meta: MetaGroup | None = field(default=None)
     measured: bool = True
 
@@ -155,6 +157,7 @@ def _reading(varz: Mapping[str, Any], jsz: Mapping[str, Any], healthz: Mapping[s
         js_memory=int(jsz.get("memory", 0)),
         max_js_memory=int(limits.get("max_memory", 0)),
         streams=int(jsz.get("streams", 0)),
+        routes=int(varz["routes"]) if "routes" in varz else None,
         meta=_meta(jsz.get("meta_cluster")),
     )
 

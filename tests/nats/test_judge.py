@@ -46,6 +46,10 @@ def test_three_that_are_current_are_formed() -> None:
 UNFORMED = {
     "nobody answers": (dict.fromkeys((A, B, C), AWAY), "no server answers"),
     "nobody leads": (with_(a=follows(A, "")), "no server leads"),
+    "nobody leads, and one is alone": (
+        with_(a=follows(A, ""), c=replace(follows(C, ""), routes=0)),
+        f"no server leads the meta group yet; without a route to another node: {C}",
+    ),
     "a dead leader is still named": (with_(a=AWAY), "no server leads"),
     "two lead": (with_(b=leads(B, replica(A), replica(C))), "both lead"),
     "one is not current": (with_(a=leads(A, replica(B), replica(C, current=False))), f"{C} is not current"),
