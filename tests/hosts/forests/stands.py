@@ -13,12 +13,13 @@ import pytest
 from nats.aio.client import Client
 
 from flows.plant import Planted, plant
-from morpheus import keyring, site
+from morpheus import keyring
 from morpheus import settings as config
+from morpheus.cli import looking
 from morpheus.forest import Forest
 from morpheus.nats.cluster import Formation
 from morpheus.secrets import ForestSecrets
-from morpheus.watch import Health, examine
+from morpheus.watch import Health
 from tests.flows.homes import Home
 from tests.lab import Host, Lab
 from tests.nats.grove import wait_for
@@ -60,9 +61,8 @@ class Stand:
     @property
     def status(self) -> Health:
         """What people are shown."""
-        forest, settings = self.forest, config.load()
-        cloud = keyring.entered(settings, site.configured_cloud(settings), forest)
-        return examine(forest, cloud, self.home.registry_id)
+        self.home.enter()
+        return looking.examine(looking.the_forest(self.name))
 
     # Its machines
 
