@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -140,9 +140,9 @@ def test_nodes_that_cannot_reach_each_other_end_the_plant_within_its_bound(
     nothing_remains(home, stand)
 
 
-def apart(lab: Lab, *lonely: str) -> Callable[[Host], None]:
-    """Lets nothing pass between the *lonely* ones and any other of those who are born."""
-    born: list[Host] = []
+def apart(lab: Lab, *lonely: str, there: Iterable[Host] = ()) -> Callable[[Host], None]:
+    """Lets nothing pass between the *lonely* ones and any other of those who are born, or *there* already."""
+    born = list(there)
 
     def cut(host: Host) -> None:
         for other in born:
