@@ -12,15 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from prefect.settings import (
-    PREFECT_API_AUTH_STRING,
-    PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    temporary_settings,
-)
 
 from morpheus import site
-from morpheus.cli import temporary
 from morpheus.cloud import Cloud
 from morpheus.cloud.hetzner import HetznerCloud, servers
 from morpheus.forest import Forest
@@ -28,6 +21,7 @@ from morpheus.registry import Registry
 from tests.fake_cloud import FakeCloud
 from tests.flows.hills import Effects, Hills, WatchedStore
 from tests.flows.homes import Home
+from tests.flows.served import served
 from tests.flows.valleys import Valley
 from tests.hetzner.project import simulated
 from tests.simulator import Simulator
@@ -35,20 +29,9 @@ from tests.simulator import Simulator
 
 @pytest.fixture(scope="session", autouse=True)
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The server of a command for all flows; without the heartbeat, which costs each a second at its end.
-
-    Yields the folder with its database.
-    """
-    server = temporary.start(tmp_path_factory.mktemp("prefect"))
-    server.wait()
-    with temporary_settings(
-        {
-            PREFECT_API_URL: server.api,
-            PREFECT_API_AUTH_STRING: server.password,
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-        }
-    ):
-        yield server.folder
+    """The server of a command for all flows; yields the folder with its database."""
+    with served(tmp_path_factory.mktemp("prefect")) as folder:
+        yield folder
 
 
 @dataclass

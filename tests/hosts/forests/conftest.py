@@ -5,15 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.settings import (
-    PREFECT_API_AUTH_STRING,
-    PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    temporary_settings,
-)
 
-from morpheus.cli import temporary
 from tests.flows.homes import Home
+from tests.flows.served import served
 from tests.hosts.forests.stands import Stand, standing
 from tests.hosts.forests.workload import workload
 from tests.lab import Lab
@@ -22,17 +16,9 @@ from tests.simulator import Simulator
 
 @pytest.fixture(scope="package")
 def prefect(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The server of a command for all flows, and its folder; without the heartbeat, which costs a second."""
-    server = temporary.start(tmp_path_factory.mktemp("prefect"))
-    server.wait()
-    with temporary_settings(
-        {
-            PREFECT_API_URL: server.api,
-            PREFECT_API_AUTH_STRING: server.password,
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-        }
-    ):
-        yield server.folder
+    """The server of a command for all flows; yields the folder with its database."""
+    with served(tmp_path_factory.mktemp("prefect")) as folder:
+        yield folder
 
 
 @pytest.fixture

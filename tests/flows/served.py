@@ -1,0 +1,32 @@
+"""The Prefect server on which flows of tests run: that of a command, for all of them."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
+
+from morpheus.cli import temporary
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[Path]:
+    """Run flows on a server of their own while the block runs; yields the folder with its database.
+
+    They go without the heartbeat, which costs each a second at its end.
+    """
+    server = temporary.start(folder)
+    server.wait()
+    with temporary_settings(
+        {
+            PREFECT_API_URL: server.api,
+            PREFECT_API_AUTH_STRING: server.password,
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        }
+    ):
+        yield server.folder
