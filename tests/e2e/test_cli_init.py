@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from deployments.register import root
 from morpheus import kept
 from morpheus.wait import wait_until
 from tests.e2e.conftest import Done, Home, Works, ended
+from tests.flows.valleys import Valley
 from tests.hetzner.project import public_key
 from tests.servers.boxes import Files, with_files
 from tests.simulator import Latency
@@ -28,13 +30,20 @@ NewHome = Callable[..., Home]
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Iterator[Files]:
-    with with_files(tmp_path / "there", latency=Latency(scale=0)) as files:
+def valley(tmp_path: Path) -> Iterator[Valley]:
+    valley = Valley(tmp_path / "valley")
+    yield valley
+    valley.clear()
+
+
+@pytest.fixture
+def files(valley: Valley, tmp_path: Path) -> Iterator[Files]:
+    with with_files(tmp_path / "there", latency=Latency(scale=0), hosts=valley) as files:
         yield files
 
 
 @pytest.fixture
-def new_home(files: Files, works: Works, tmp_path: Path) -> NewHome:
+def new_home(files: Files, works: Works, valley: Valley, tmp_path: Path) -> NewHome:
     """Makes homes, empty but for settings that lead to the simulated project."""
 
     def new(name: str) -> Home:
@@ -48,6 +57,8 @@ def new_home(files: Files, works: Works, tmp_path: Path) -> NewHome:
         )
         home.more |= works.client  # to start a Prefect server for each plant takes long
         home.more |= {"HETZNER_API_TOKEN": files.simulator.token, "SSL_CERT_FILE": str(files.certificate)}
+        into = os.pathsep.join([str(root() / "tests/e2e/into_valley"), str(root())])
+        home.more |= {"PYTHONPATH": into, "VALLEY": str(valley.root)}
         return home
 
     return new
