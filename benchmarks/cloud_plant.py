@@ -51,7 +51,7 @@ def _measure(size: int, folder: Path) -> tuple[float, float, float]:
     """Seconds of a plant and of a teardown of *size* nodes, and the requests of the plant."""
     simulator = Simulator(latency=LATENCY, validate=False)
     with simulator.running():
-        cloud = provider(simulator, folder)
+        cloud = provider(simulator, folder, ways=True)
         _plant(cloud, size)
         planting, requests = _seconds(simulator), len(simulator.log)
         assert len(simulator.billable()) == size
@@ -65,10 +65,11 @@ def _plant(cloud: HetznerCloud, size: int) -> None:
     """As the flow ``plant`` does it."""
     cloud.price()
     cloud.list_servers(REGISTRY, FOREST)
-    made = _at_once(
-        cloud.ensure_server, [Order(name, FOREST, REGISTRY, "run", size) for name in _names(size)]
-    )
+    orders = [Order(name, FOREST, REGISTRY, "run", size) for name in _names(size)]
+    _at_once(lambda make: make(), tuple(cloud.groundwork(orders).values()))
+    made = _at_once(cloud.ensure_server, orders)
     cloud.admit(REGISTRY, FOREST, made)
+    _at_once(lambda server: cloud.machine(server).enter(1), made)  # they are born at once
 
 
 def _tear_down(cloud: HetznerCloud, size: int) -> None:
