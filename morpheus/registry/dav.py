@@ -9,6 +9,7 @@ import logging
 import queue
 import time
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,6 +88,7 @@ class Dav:
         self._clients: queue.LifoQueue[httpx.Client | None] = queue.LifoQueue()
         for _ in range(CONNECTIONS):
             self._clients.put(None)
+        weakref.finalize(self, _close, self._clients).atexit = False
 
     def software(self) -> str:
         """What the server calls itself, in its header or on the page that something is not there."""
@@ -271,6 +273,14 @@ class Dav:
             etag if etag and not etag.startswith("W/") else None,
             answer.headers,
         )
+
+
+def _close(clients: "queue.LifoQueue[httpx.Client | None]") -> None:
+    """Close what nobody uses any more."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            if client := clients.get_nowait():
+                client.close()
 
 
 def _read(answer: httpx.Response) -> bytes:
