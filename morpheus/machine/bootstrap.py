@@ -4,6 +4,7 @@ A machine on which it ran to its good end never runs it again. One that was cut 
 connection or a power cut, runs it from the beginning: so it has to be one that can be repeated.
 """
 
+import contextlib
 from pathlib import Path
 
 from morpheus.errors import MachineError, MissingPartError
@@ -58,7 +59,9 @@ def run_once(machine: Machine, script: bytes, *, timeout: float) -> bool:
     try:
         machine.run("/bin/sh", "-c", RUN, "bootstrap", *where, timeout=timeout)
     except MachineError as error:
-        said = machine.run("tail", "-c", str(TAIL), places.BOOTSTRAP_LOG).strip() or "nothing"
+        said = "nothing"
+        with contextlib.suppress(MachineError):
+            said = machine.run("tail", "-c", str(TAIL), places.BOOTSTRAP_LOG).strip() or said
         raise MachineError(
             f"{SETTING} failed on {machine.name}: {error} What it said last ({places.BOOTSTRAP_LOG}):\n{said}"
         ) from error
