@@ -12,6 +12,7 @@ from blocks.registries import (
     StorageBoxRegistry,
     open_place,
     open_registry,
+    open_shelf,
 )
 from blocks.vaults import SecretKeyBlock, open_vault, removable_vault
 
@@ -26,6 +27,7 @@ __all__ = [
     "open_cloud",
     "open_place",
     "open_registry",
+    "open_shelf",
     "open_vault",
     "removable_vault",
 ]

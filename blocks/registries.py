@@ -10,11 +10,13 @@ from pydantic import Field, HttpUrl, SecretStr
 
 from blocks._load import load_block
 from morpheus import folders, keyring, settings, site
+from morpheus.cloud import Cloud
 from morpheus.errors import InvalidInputError
 from morpheus.keyring import Keeper
 from morpheus.registry import Registry, Store
 from morpheus.registry.care import Place
 from morpheus.settings import RegistrySettings
+from morpheus.shelf import Shelf
 
 
 class RegistryBlock(Block):
@@ -35,6 +37,11 @@ class RegistryBlock(Block):
     def connect(self) -> Registry:
         """Return the registry; it is not read yet."""
         return Registry(self.place())
+
+    def shelf(self, cloud: Cloud) -> Shelf | None:
+        """Return the homes of forests beside the registry; None where *cloud* gives none there."""
+        del cloud  # it has no part in most registries
+        return None
 
     def keeper(self, given: SecretStr | None) -> Keeper:
         """Who keeps the registry's key on this device, unless it is *given* or told by the environment."""
@@ -86,6 +93,9 @@ class _RemoteRegistry(RegistryBlock):
 
     def place(self, name: str | None = None) -> Store:
         return site.open_store(self._settings, name)
+
+    def shelf(self, cloud: Cloud) -> Shelf | None:
+        return site.open_shelf(self._settings, cloud)
 
 
 class StorageBoxRegistry(_RemoteRegistry):
@@ -144,6 +154,17 @@ def open_place(slug: str) -> Place:
     if slug == "settings":
         return functools.partial(site.open_store, settings.load().registry)
     return _block(slug).place
+
+
+def open_shelf(slug: str, cloud: Cloud) -> Shelf | None:
+    """Return the homes of forests beside the registry that *slug* names; None where *cloud* gives none there.
+
+    Raises:
+        InvalidInputError: there is no such registry.
+    """
+    if slug == "settings":
+        return site.open_shelf(settings.load().registry, cloud)
+    return _block(slug).shelf(cloud)
 
 
 def keeper_of(slug: str, given: SecretStr | None) -> Keeper:

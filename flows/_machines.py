@@ -10,6 +10,7 @@ from prefect import unmapped
 from flows._story import Phases
 from flows._undo import give_back
 from morpheus.cloud import Cloud, Order
+from morpheus.embedded import EmbeddedOutfit
 from morpheus.errors import (
     LeaseLostError,
     MachineError,
@@ -29,6 +30,7 @@ from tasks.machines import enter, install, make_host_key, prepare, run_script, t
 from tasks.nats import await_streams, configure, restart_nats, start_nats, verify_cluster
 from tasks.registry import record
 from tasks.servers import admit, delete_server, ensure_server
+from tasks.share import publish_part, take_part
 
 log = logging.getLogger("morpheus.plant")
 
@@ -224,7 +226,15 @@ def start(ground: Ground, outfit: Outfit, names: tuple[str, ...], without: tuple
 def deliver(ground: Ground, outfit: Outfit, nodes: Sequence[Node]) -> list[bool]:
     """Configure *nodes*, all at once; for each, whether its running server has to be started anew."""
     hold = ground.hold
-    return all_or_raise(configure.map(list(nodes), *same(hold.forest, ground.cloud, outfit, hold)))
+    facts = same(hold.forest, ground.cloud, outfit, hold)
+    shelf = outfit.shelf if isinstance(outfit, EmbeddedOutfit) else None
+    if shelf:
+        publish_part(hold.forest, shelf, hold)
+    changed = all_or_raise(configure.map(list(nodes), *facts))
+    if shelf:
+        bound = ground.wait.readiness_timeout
+        all_or_raise(take_part.map(list(nodes), *same(hold.forest, ground.cloud, hold, bound)))
+    return changed
 
 
 def restart(ground: Ground, outfit: Outfit, node: Node) -> None:

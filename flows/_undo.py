@@ -15,7 +15,7 @@ from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
 from pydantic import SecretStr
 
-from blocks import open_cloud, open_registry, open_vault, removable_vault
+from blocks import open_cloud, open_registry, open_shelf, open_vault, removable_vault
 from morpheus import site
 from morpheus.cloud import Cloud, Server
 from morpheus.errors import ForestBusyError, MorpheusError, RefusedError
@@ -24,6 +24,7 @@ from morpheus.machine import StoreState
 from morpheus.names import name_from
 from morpheus.plan import Sight, made_by, undone
 from morpheus.registry.lease import Claim, Hold
+from morpheus.shelf import Shelf
 from morpheus.vault import Vault
 from morpheus.watch import look, server_of
 
@@ -32,7 +33,7 @@ log = logging.getLogger("morpheus.undo")
 AT_ONCE = 10  # machines that are removed
 
 
-def undo(cloud: Cloud, hold: Hold, run: str, vault: Vault | None) -> None:
+def undo(cloud: Cloud, hold: Hold, run: str, vault: Vault | None, shelf: Shelf | None = None) -> None:
     """Remove the servers and records that *run* created; what was there before stays.
 
     A node that already started beside others which hold data stays as well: the cluster may have put
@@ -51,6 +52,8 @@ def undo(cloud: Cloud, hold: Hold, run: str, vault: Vault | None) -> None:
     try:
         if rest is None:
             cloud.clear(hold.registry_id, forest.name)
+            if shelf:
+                shelf.clear(forest.name)
         elif removed:  # their addresses may be somebody else's soon
             hold.check()
             cloud.admit(hold.registry_id, forest.name, [server_of(node) for node in rest.staying if node.ip])
@@ -142,7 +145,8 @@ def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         try:
             claim = Claim(name, "undo", run)
             with Hold(registry, claim, lambda document, _: document, margin=cloud.margin) as hold:
-                undo(entered(cloud, vault, hold.forest), hold, run, vault)
+                shelf = open_shelf(slug, cloud) if forest.is_embedded else None
+                undo(entered(cloud, vault, hold.forest), hold, run, vault, shelf)
         except ForestBusyError as error:
             log.warning("%s", error)
 

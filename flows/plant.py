@@ -15,7 +15,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field, SecretStr
 
-from blocks import open_cloud, open_registry, open_vault
+from blocks import open_cloud, open_registry, open_shelf, open_vault
 from flows._machines import Ground, bring_up, deliver
 from flows._peers import remove_peers, streams_at_stake
 from flows._proof import prove
@@ -43,11 +43,13 @@ from morpheus.plan import (
 )
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
+from morpheus.shelf import Shelf
 from morpheus.vault import Vault
 from morpheus.wait import let_wait
 from tasks._retry import settle
 from tasks.registry import record, take_lease, unlock
 from tasks.servers import observe
+from tasks.share import make_share
 
 log = logging.getLogger("morpheus.plant")
 
@@ -120,6 +122,7 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
     for target in where.platforms():  # what cannot be fetched is said before anything is made
         found(target)
     embedded = where.needs_key and is_wanted(settings.integration)
+    shelf = open_shelf(registry, where) if embedded else None
     script = read_script(settings.integration.bootstrap_script)
 
     def reserved(document: Document, now: datetime) -> Document:
@@ -133,27 +136,29 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
         try:
             if warning := size_warning(len(hold.forest.staying)):
                 log.warning(warning)
-            where, outfit = equipped(where, hold, vault, settings, found, script)
+            where, outfit = equipped(where, hold, vault, settings, found, script, shelf)
             lost = raise_forest(Ground(where, hold, outfit, run, settings.provisioning, phases))
         except BaseException as error:
             if not isinstance(error, Exception):
                 log.warning("%s: stopping; what is under way ends, what was made goes again", wanted.name)
             settle()
             if not keep:
-                take_back(where, hold, run, error, vault)
+                take_back(where, hold, run, error, vault, shelf)
             raise
     publish(hold.forest, phases)
     return Planted(hold.forest, phases.seconds, lost, phases.ends, phases.began)
 
 
-def take_back(cloud: Cloud, hold: Hold, run: str, error: BaseException, vault: Vault | None) -> None:
+def take_back(  # noqa: PLR0913, PLR0917  # each one is a part of what was made
+    cloud: Cloud, hold: Hold, run: str, error: BaseException, vault: Vault | None, shelf: Shelf | None
+) -> None:
     """Undo the run, which ended with *error*; where that is not possible, say what may be left.
 
     Raises:
         LeaseLostError: another operation took the forest over, which is why the run could not go on.
     """
     try:
-        undo(cloud, hold, run, vault)
+        undo(cloud, hold, run, vault, shelf)
     except LeaseLostError as lost:
         if isinstance(error, Exception):
             raise lost from error
@@ -172,13 +177,16 @@ def equipped(  # noqa: PLR0913, PLR0917  # each one is a part of it
     settings: config.Settings,
     found: Found,
     script: bytes | None,
+    shelf: Shelf | None,
 ) -> tuple[Cloud, Outfit | None]:
     """The cloud as its machines are entered for this forest, and what they are given."""
     if vault:
         secrets = unlock(vault, hold)
-        kind = EmbeddedOutfit if is_wanted(settings.integration) else MachineOutfit
-        outfit = kind(secrets, settings, found, script=script)
-        return cloud.entered_with(SecretStr(secrets.ssh_key)), outfit
+        entered = cloud.entered_with(SecretStr(secrets.ssh_key))
+        if not is_wanted(settings.integration):
+            return entered, MachineOutfit(secrets, settings, found, script=script)
+        share = make_share(shelf, vault, hold) if shelf else None
+        return entered, EmbeddedOutfit(secrets, settings, found, script=script, shelf=shelf, share=share)
     if not cloud.runs_programs:
         log.warning("only machines are made: no programs can be put on those of %s", cloud.provider)
         return cloud, None

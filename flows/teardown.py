@@ -6,7 +6,7 @@ from datetime import datetime
 from prefect import flow
 from prefect.runtime import flow_run
 
-from blocks import open_cloud, open_registry, removable_vault
+from blocks import open_cloud, open_registry, open_shelf, removable_vault
 from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud
@@ -16,11 +16,13 @@ from morpheus.plan import Verb, emptied, is_own, plan_teardown, subjects, torn
 from morpheus.registry import Registry
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
+from morpheus.shelf import Shelf
 from morpheus.vault import Vault
 from morpheus.watch import check_there
 from tasks._retry import all_or_raise
 from tasks.registry import forget_secrets, record, take_lease
 from tasks.servers import clear, delete_server, list_servers
+from tasks.share import clear_share
 
 log = logging.getLogger("morpheus.teardown")
 
@@ -56,7 +58,8 @@ def teardown(
     with take_lease(
         known, claim, lambda document, now: leaving(document, name, where, now), where.margin
     ) as hold:
-        return remove_all(where, hold, removable_vault(registry) if where.needs_key else None)
+        shelf = open_shelf(registry, where) if hold.forest.is_embedded else None
+        return remove_all(where, hold, removable_vault(registry) if where.needs_key else None, shelf)
 
 
 def open_home(settings: config.Settings, name: str, cloud: str, registry: str) -> tuple[Cloud, Registry]:
@@ -88,7 +91,7 @@ def leaving(document: Document, name: str, cloud: Cloud, now: datetime) -> Docum
     return document.with_forest(torn(forest))
 
 
-def remove_all(cloud: Cloud, hold: Hold, vault: Vault | None) -> tuple[str, ...]:
+def remove_all(cloud: Cloud, hold: Hold, vault: Vault | None, shelf: Shelf | None) -> tuple[str, ...]:
     """Delete what is recorded or found, look again, and only then forget."""
     name = hold.forest.name
     steps = plan_teardown(hold.forest, name, list_servers(cloud, hold.registry_id, name))
@@ -100,6 +103,8 @@ def remove_all(cloud: Cloud, hold: Hold, vault: Vault | None) -> tuple[str, ...]
             f"{', '.join(server.name for server in left)} still exist, so {name} stays recorded: "
             f"run morpheus teardown {name} again."
         )
+    if shelf:
+        clear_share(shelf, hold)
     record("end", hold, lambda forest, _: emptied(forest))
     clear(cloud, hold)
     site.access_folder().forget(name)

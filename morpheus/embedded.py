@@ -5,16 +5,21 @@ only when all nodes stand in it, on every node, is the first workload started. W
 which certificates, is the workload's own affair, and so is what their cluster holds.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from morpheus.cloud import Server
-from morpheus.errors import InvalidInputError, RefusedError
+from morpheus.cloud import Server, forest_of
+from morpheus.errors import InvalidInputError, MachineError, RefusedError
 from morpheus.forest import BROUGHT, Forest, Node
-from morpheus.machine import WORKLOAD, Layout, Program, places
-from morpheus.outfit import PROGRAM, PUBLIC, File, MachineOutfit, content_of, sums
+from morpheus.machine import WORKLOAD, Layout, Machine, Program, places, share
+from morpheus.machine.share import Share
+from morpheus.outfit import PROGRAM, PUBLIC, File, MachineOutfit, Outfit, content_of, sums
 from morpheus.registry.part import part_of
 from morpheus.settings import IntegrationSettings
+from morpheus.shelf import Shelf
+
+log = logging.getLogger("morpheus.embedded")
 
 
 def is_wanted(settings: IntegrationSettings) -> bool:
@@ -56,7 +61,14 @@ def check_heal(forest: Forest, gone: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class EmbeddedOutfit(MachineOutfit):
-    """For nodes whose workload brings its own NATS server."""
+    """For nodes whose workload brings its own NATS server.
+
+    ``shelf`` is where we write what they may know, ``share`` the same as they read it; without them it is
+    brought to each.
+    """
+
+    shelf: Shelf | None = None
+    share: Share | None = None
 
     @property
     def access(self) -> None:
@@ -80,7 +92,10 @@ class EmbeddedOutfit(MachineOutfit):
         self, forest: Forest, node: Node, layout: Layout, read: Callable[[str], bytes | None]
     ) -> tuple[File, ...]:
         del node, layout, read
-        return (File(places.KNOWN, part_of(forest).encode(), PUBLIC),)
+        if self.share is None:
+            return (File(places.KNOWN, part_of(forest).encode(), PUBLIC),)
+        wanted = share.files(self.share).items()
+        return tuple(File(path, text.encode(), mode) for path, (text, mode) in wanted)
 
     def server(self, forest: Forest, node: Node, layout: Layout) -> Program:
         del layout
@@ -89,3 +104,18 @@ class EmbeddedOutfit(MachineOutfit):
     def workload(self, forest: Forest, node: Node) -> Program:
         env = {"FOREST_ID": forest.name, "NATS_URL": "nats://localhost:4222"}
         return Program(WORKLOAD, (places.EMBEDDED_BINARY,), {**env, **sums(self.workload_files(node))})
+
+
+def brought(outfit: Outfit, node: Node, machine: Machine, program: File) -> bool:
+    """Bring *program* onto the machine of *node*; whether anything was different there.
+
+    One that has IPv6 alone, and a home to read, fetches it there; SSH is the way of all others, and of one
+    that cannot.
+    """
+    if isinstance(outfit, EmbeddedOutfit) and outfit.shelf and outfit.share and "ipv4" not in node.metadata:
+        try:
+            name = outfit.shelf.upload(forest_of(node.name), program.content)
+            return share.fetch(machine, outfit.share, name, program.path, program.content)
+        except MachineError as error:
+            log.warning("%s cannot fetch its program, so it is brought by SSH: %s", node.name, error)
+    return machine.put(program.path, program.content, mode=program.mode)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from morpheus.cloud.local import LocalCloud
     from morpheus.cloud.over_ssh import SshWays
     from morpheus.nats.access import AccessFolder
+    from morpheus.shelf import Shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,22 @@ def open_store(registry: RegistrySettings, name: str | None = None) -> Store:
 def file_store(path: Path, name: str | None = None) -> LocalStore:
     """The store of the registry in the file *path*, or of the document *name* beside it."""
     return LocalStore(path.parent / f"{name}.json" if name else path)
+
+
+def open_shelf(registry: RegistrySettings, cloud: Cloud) -> "Shelf | None":
+    """The homes of forests beside the *registry*; None where it stands in no box of *cloud*."""
+    if registry.type != "storagebox" or not registry.username or not registry.password:
+        return None
+    from morpheus.registry.dav import Dav  # noqa: PLC0415  # imports httpx
+    from morpheus.registry.webdav import document_url  # noqa: PLC0415
+    from morpheus.shelf import Shelf  # noqa: PLC0415
+
+    url = document_url(registry.url or "")
+    homes = cloud.homes(url, registry.username)
+    if homes is None:
+        return None
+    base = url.rpartition("/")[0]
+    return Shelf(homes, Dav(f"{base}/", registry.username, registry.password.get_secret_value()))
 
 
 def shared_registry(settings: Settings) -> Registry | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from prefect import task
 
 from morpheus.cloud import Cloud
+from morpheus.embedded import brought
 from morpheus.forest import Node
 from morpheus.machine import bootstrap
 from morpheus.outfit import MachineOutfit, Outfit
@@ -60,5 +61,5 @@ def install(node: Node, cloud: Cloud, outfit: Outfit, hold: Hold) -> None:
     hold.check()
     machine = machine_of(node, cloud)
     for program in outfit.programs(node):
-        if machine.put(program.path, program.content, mode=program.mode):
+        if brought(outfit, node, machine, program):
             log.info("%s: %s installed", node.name, program.path)

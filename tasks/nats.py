@@ -5,6 +5,7 @@ import logging
 from prefect import task
 
 from morpheus.cloud import Cloud
+from morpheus.embedded import brought
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, is_stale
 from morpheus.nats.access import Access
@@ -63,7 +64,7 @@ def bring_workload(node: Node, forest: Forest, cloud: Cloud, outfit: Outfit, hol
     hold.check()
     machine = machine_of(node, cloud)
     for program in outfit.workload_files(node):
-        if machine.put(program.path, program.content, mode=program.mode):
+        if brought(outfit, node, machine, program):
             log.info("%s: %s installed", node.name, program.path)
     return is_stale(machine, outfit.workload(forest, node))
 

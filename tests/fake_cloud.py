@@ -203,6 +203,9 @@ class FakeCloud:
     def clear(self, registry_id: str, forest: str) -> None:
         pass  # they share nothing
 
+    def homes(self, url: str, username: str) -> None:
+        return None
+
     def holdings(self, registry_id: str, forest: str) -> Sequence[str]:
         return [f"server {server.name}" for server in self.list_servers(registry_id, forest)]
 

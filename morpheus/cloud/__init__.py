@@ -11,6 +11,7 @@ from morpheus.forest import Node, Price, check_name
 from morpheus.machine import Machine, StoreState
 
 MANAGED_BY = "morpheus"
+NODES = "nodes"  # beside the registry: the folder of the homes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,24 @@ class Server:
     @property
     def run(self) -> str:
         return self.labels.get("run-id", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A forest's own home beside the registry, as its nodes reach it over WebDAV and SMB."""
+
+    host: str
+    username: str
+
+
+class Homes(Protocol):
+    """Homes of the forests of one registry: ``nodes/<forest>`` beside it, which that forest's nodes read."""
+
+    def ensure(self, forest: str, password: str) -> Home:
+        """Return the home of *forest*, made where there is none; it opens with *password*."""
+
+    def remove(self, forest: str) -> None:
+        """Return when nobody has a way into the home of *forest* any more; what is in it stays."""
 
 
 def forest_of(name: str) -> str:
@@ -160,6 +179,12 @@ class Cloud(Protocol):
 
     def holdings(self, registry_id: str, forest: str) -> Sequence[str]:
         """Return all there is of *forest* with our labels, in words that a person decides by."""
+
+    def homes(self, url: str, username: str) -> Homes | None:
+        """Return what gives forests homes beside the registry at *url*, which *username* opens.
+
+        None where the registry does not stand in storage of this cloud's own.
+        """
 
     def machine(self, server: Server) -> Machine:
         """Return the way onto *server*."""

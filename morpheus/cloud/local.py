@@ -102,6 +102,9 @@ class LocalCloud:
     def clear(self, registry_id: str, forest: str) -> None:
         pass  # delete_server removes the forest's folder with its last node
 
+    def homes(self, url: str, username: str) -> None:
+        del url, username  # what nodes know is on this computer anyway
+
     def holdings(self, registry_id: str, forest: str) -> Sequence[str]:
         folders = [self._folder(server.name) for server in self.list_servers(registry_id, forest)]
         return [f"{each} ({'running' if processes.find(each, NATS) else 'stopped'})" for each in folders]

@@ -112,7 +112,7 @@ def render(birth: Birth) -> str:
         InvalidInputError: it would be larger than a cloud takes.
     """
     facts = _facts(birth) | {"files": list(_files(birth)), "folders": list(_folders(birth))}
-    text = _templates().get_template("user-data.j2").render(facts)
+    text = templates().get_template("user-data.j2").render(facts)
     if len(text.encode()) >= MAX_BYTES:
         raise InvalidInputError(
             f"The user data of {birth.node} would have {len(text.encode())} bytes, and a cloud takes less "
@@ -188,7 +188,7 @@ def _facts(birth: Birth) -> dict[str, object]:
 
 
 def _text(template: str, birth: Birth) -> str:
-    return _templates().get_template(template).render(_facts(birth))
+    return templates().get_template(template).render(_facts(birth))
 
 
 class _Readable(yaml.SafeDumper):
@@ -209,8 +209,13 @@ def _yaml(text: str, indent: int = 0) -> str:
     return "\n".join([first, *(" " * indent + line if line else line for line in rest)])
 
 
+def _quoted(text: str) -> str:
+    """*text* between the quotes of curl's settings."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
 @functools.cache
-def _templates() -> "jinja2.Environment":
+def templates() -> "jinja2.Environment":
     import jinja2  # noqa: PLC0415  # reading commands never need it
 
     environment = jinja2.Environment(
@@ -220,4 +225,5 @@ def _templates() -> "jinja2.Environment":
         keep_trailing_newline=True,
     )
     environment.filters["yaml"] = _yaml
+    environment.filters["quoted"] = _quoted
     return environment

@@ -20,6 +20,9 @@ STORE = f"{LIBRARY}/jetstream"
 LOGS = "/var/log/nimsforest"
 SHARE = "/mnt/forest"  # of embedded mode: what the forest's nodes may know of the registry
 KNOWN = f"{SHARE}/registry.json"
+SHARE_SETTINGS = f"{SETTINGS}/share.curl"
+SHARE_CREDENTIALS = f"{SETTINGS}/share.credentials"
+SHARE_SYNC = f"{BINARIES}/forest-registry"
 
 LAYOUT = Layout(
     config=f"{SETTINGS}/nats.conf",

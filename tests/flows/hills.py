@@ -133,6 +133,9 @@ class Hills:
     def clear(self, registry_id: str, forest: str) -> None:
         pass
 
+    def homes(self, url: str, username: str) -> None:
+        return None
+
     def holdings(self, registry_id: str, forest: str) -> Sequence[str]:
         return self._inner.holdings(registry_id, forest)
 

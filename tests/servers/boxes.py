@@ -107,12 +107,12 @@ def _credentials(environ: Environ) -> tuple[str, str]:
     return "", ""
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of loopback that signs itself, and its key; clients are told of it by SSL_CERT_FILE."""
+def certificate(folder: Path, at: str = "127.0.0.1") -> tuple[Path, Path]:
+    """A certificate of an address that signs itself, and its key; clients are told of it by SSL_CERT_FILE."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "boxes of the tests")])
     now = datetime.now(UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    address = x509.IPAddress(ipaddress.ip_address(at))
     signed = (
         x509.CertificateBuilder()
         .subject_name(name)

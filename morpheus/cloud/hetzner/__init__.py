@@ -12,11 +12,12 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
-from morpheus.cloud import Order, Server, forest_of
+from morpheus.cloud import Homes, Order, Server, forest_of
 from morpheus.cloud.hetzner import questions
 from morpheus.cloud.hetzner.actions import Actions
 from morpheus.cloud.hetzner.api import MARGIN, api_of
 from morpheus.cloud.hetzner.catalogue import Catalogue, architecture, dearest
+from morpheus.cloud.hetzner.homes import homes_beside
 from morpheus.cloud.hetzner.network import Surroundings
 from morpheus.cloud.hetzner.servers import Servers
 from morpheus.cloud.hetzner.zones import Zones
@@ -146,6 +147,9 @@ class HetznerCloud:
             *(f"placement group {each.name}" for each in around.groups()),
             *self._zones.described(registry_id, forest),
         )
+
+    def homes(self, url: str, username: str) -> Homes | None:
+        return homes_beside(self._settings.hetzner, url, username)
 
     def machine(self, server: Server) -> Machine:
         if self._ways is None:
