@@ -7,12 +7,12 @@ from prefect import task
 from morpheus.cloud import Cloud
 from morpheus.embedded import brought
 from morpheus.forest import Forest, Node
-from morpheus.machine import NATS, WORKLOAD, is_stale
+from morpheus.machine import NATS, WORKLOAD, Machine, is_stale
 from morpheus.nats.access import Access
 from morpheus.nats.cluster import Formation
-from morpheus.outfit import Outfit
+from morpheus.outfit import File, Outfit
 from morpheus.registry.lease import Hold
-from morpheus.watch import machine_of, wait_heard, wait_ready, wait_streams
+from morpheus.watch import machine_of, read_nodes, wait_heard, wait_ready, wait_streams
 from tasks._retry import RETRYING
 
 log = logging.getLogger("morpheus.tasks")
@@ -20,32 +20,43 @@ log = logging.getLogger("morpheus.tasks")
 
 @task(task_run_name="configure-{node.name}", **RETRYING)
 def configure(node: Node, forest: Forest, cloud: Cloud, outfit: Outfit, hold: Hold) -> bool:
-    """Deliver the node's configuration; return whether a running server has to be started anew for it.
+    """Deliver the node's configuration; return whether a running server has to be started anew.
 
     What changes with the forest is read again at once. What is the node's own (where it listens, and what it
-    asks of those who come) NATS takes at its start alone.
+    asks of those who come) NATS takes at its start alone: it is delivered then, so that a run that ends
+    before is completed by the next. A server that could not write once does not try again, either.
     """
     hold.check()
     machine = machine_of(node, cloud)
     files = outfit.files(forest, node, machine.layout, machine.read)
-    changed = {file.path for file in files if machine.put(file.path, file.content, mode=file.mode)}
-    if not changed or not machine.pid(NATS):
-        return False
-    if machine.layout.config in changed:
-        return True
-    machine.reload(NATS)
-    log.info("%s: told to read its changed configuration", node.name)
-    return False
+    runs = machine.pid(NATS) is not None
+    later = [file for file in files if runs and _waits(file, machine)]
+    changed = [put(machine, file) for file in files if file not in later]
+    if any(changed) and runs:
+        machine.reload(NATS)
+        log.info("%s: told to read its changed configuration", node.name)
+    return bool(later) or (runs and read_nodes([node], cloud)[node.name].gave_up)
+
+
+def _waits(file: File, machine: Machine) -> bool:
+    """Whether *file* is another than a server reads that runs on *machine*, and must not be read again."""
+    return file.path == machine.layout.config and machine.read(file.path) != file.content
+
+
+def put(machine: Machine, file: File) -> bool:
+    return machine.put(file.path, file.content, mode=file.mode)
 
 
 @task(task_run_name="restart-{node.name}", **RETRYING)
 def restart_nats(node: Node, forest: Forest, cloud: Cloud, outfit: Outfit, hold: Hold) -> None:
-    """Start the node's NATS server anew, so that it takes its changed configuration."""
+    """Start the node's NATS server anew, with its configuration as it is to be."""
     hold.check()
     machine = machine_of(node, cloud)
     machine.stop(NATS)
+    for file in outfit.files(forest, node, machine.layout, machine.read):
+        put(machine, file)
     machine.start(outfit.server(forest, node, machine.layout))
-    log.info("%s: nats-server started anew, as its configuration changed", node.name)
+    log.info("%s: nats-server started anew", node.name)
 
 
 @task(task_run_name="start-{node.name}", **RETRYING)

@@ -95,6 +95,11 @@ class Reading:
         return self.reachable and self.measured
 
     @property
+    def gave_up(self) -> bool:
+        """Whether it could not write to its disk once; it does not try again until it is started anew."""
+        return "write error" in self.health
+
+    @property
     def leads(self) -> bool:
         return self.meta is not None and self.meta.leader == self.server
 

@@ -30,8 +30,8 @@ from tests.simulator import Simulator
 @pytest.fixture(scope="session", autouse=True)
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The server of a command for all flows; yields the folder with its database."""
-    with served(tmp_path_factory.mktemp("prefect")) as folder:
-        yield folder
+    with served(tmp_path_factory.mktemp("prefect")) as server:
+        yield server.folder
 
 
 @dataclass

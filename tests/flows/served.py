@@ -12,11 +12,12 @@ from prefect.settings import (
 )
 
 from morpheus.cli import temporary
+from morpheus.cli.temporary import Temporary
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[Path]:
-    """Run flows on a server of their own while the block runs; yields the folder with its database.
+def served(folder: Path) -> Iterator[Temporary]:
+    """Run flows on a server of their own while the block runs; yields that server.
 
     They go without the heartbeat, which costs each a second at its end.
     """
@@ -29,4 +30,4 @@ def served(folder: Path) -> Iterator[Path]:
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
         }
     ):
-        yield server.folder
+        yield server

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from morpheus.cli.temporary import Temporary
 from tests.flows.homes import Home
 from tests.flows.served import served
 from tests.hosts.forests.stands import Stand, standing
@@ -15,14 +16,14 @@ from tests.simulator import Simulator
 
 
 @pytest.fixture(scope="package")
-def prefect(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The server of a command for all flows; yields the folder with its database."""
-    with served(tmp_path_factory.mktemp("prefect")) as folder:
-        yield folder
+def prefect(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Temporary]:
+    """The server of a command for all flows."""
+    with served(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
 
 
 @pytest.fixture
-def home(prefect: Path, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+def home(prefect: Temporary, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A user on the laptop."""
     return Home(tmp_path / "home", simulator, monkeypatch).settle()
 
@@ -34,7 +35,7 @@ def stand(lab: Lab, simulator: Simulator, home: Home) -> Stand:
 
 
 @pytest.fixture(scope="package")
-def old(lab: Lab, prefect: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+def old(lab: Lab, prefect: Temporary, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """Three nodes on Debian 12 with a workload; who looks at them leaves them as they were."""
     folder = tmp_path_factory.mktemp("old")
     with standing(lab, folder / "home", 1, 3, settings("debian-12", folder)) as stand:
@@ -42,7 +43,7 @@ def old(lab: Lab, prefect: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="package")
-def new(lab: Lab, prefect: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+def new(lab: Lab, prefect: Temporary, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """The same on Debian 13."""
     folder = tmp_path_factory.mktemp("new")
     with standing(lab, folder / "home", 2, 3, settings("debian-13", folder)) as stand:

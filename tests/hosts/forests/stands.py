@@ -20,8 +20,9 @@ from morpheus.forest import Forest
 from morpheus.nats.cluster import Formation
 from morpheus.secrets import ForestSecrets
 from morpheus.watch import Health
-from tests.flows.homes import Home
+from tests.flows.homes import Home, nothing_is_left
 from tests.lab import Host, Lab
+from tests.lab.commands import until
 from tests.nats.grove import wait_for
 from tests.simulator import Latency, Simulator
 
@@ -40,6 +41,9 @@ class Stand:
     simulator: Simulator
     home: Home
     name: str = "oak"
+
+    def __post_init__(self) -> None:
+        self._others = {*self.lab.hosts}
 
     def plant(self, **given: Any) -> Planted:
         self.home.enter()
@@ -73,6 +77,14 @@ class Stand:
     def host(self, name: str) -> Host:
         """The machine of a node; another forest's of the same name is another one."""
         return self.lab.hosts[int(self.forest.node(name).metadata["server_id"])]
+
+    def nothing_remains(self) -> None:
+        """Make sure that there is no server, no host, no record and no secret."""
+        nothing_is_left(self.simulator)
+        assert self.home.forests == {}
+        assert list((self.home.folder / "data" / "secrets").glob(f"{self.name}*")) == []
+        ours = [host for number, host in self.lab.hosts.items() if number not in self._others]
+        until("its hosts are gone", lambda: not any(host.is_on or host.disk.folder.exists() for host in ours))
 
     # Its cluster
 

@@ -9,10 +9,8 @@ import pytest
 
 from morpheus.errors import MachineError, NotReadyError
 from morpheus.forest import Status
-from tests.flows.homes import Home, nothing_is_left
 from tests.hosts.forests.stands import Stand
 from tests.lab import Host, Lab
-from tests.lab.commands import until
 
 pytestmark = pytest.mark.root
 
@@ -42,15 +40,6 @@ def at_birth(lab: Lab, *names: str, act: Callable[[Host], object]) -> Iterator[N
     finally:
         over.set()
         thread.join()
-
-
-def nothing_remains(home: Home, stand: Stand) -> None:
-    """No server, no host, no record, no secrets."""
-    nothing_is_left(stand.simulator)
-    assert home.forests == {}
-    assert list((home.folder / "data" / "secrets").glob("oak*")) == []
-    ours = [host for host in stand.lab.hosts.values() if host.name.startswith("oak")]
-    until("the hosts are off", lambda: not any(host.is_on or host.disk.folder.exists() for host in ours))
 
 
 def test_machines_that_are_late_are_waited_for(stand: Stand) -> None:
@@ -93,7 +82,7 @@ def test_machines_that_do_not_get_ready_are_replaced_once_each(
     assert stand.counted() == {*names}
 
 
-def test_a_birth_that_fails_twice_ends_the_plant_with_the_end_of_its_log(home: Home, stand: Stand) -> None:
+def test_a_birth_that_fails_twice_ends_the_plant_with_the_end_of_its_log(stand: Stand) -> None:
     stand.lab.faults.cloud_init_error("oak-node-*")
 
     with pytest.raises(MachineError) as failed:
@@ -104,10 +93,10 @@ def test_a_birth_that_fails_twice_ends_the_plant_with_the_end_of_its_log(home: H
     assert "The end of its log (/var/log/cloud-init-output.log):" in said
     assert "the lab has broken this birth" in said
     assert stand.simulator.requests["POST /servers"] == 2
-    nothing_remains(home, stand)
+    stand.nothing_remains()
 
 
-def test_machines_that_nobody_reaches_end_the_plant_within_its_bound(home: Home, stand: Stand) -> None:
+def test_machines_that_nobody_reaches_end_the_plant_within_its_bound(stand: Stand) -> None:
     stand.home.settle(provisioning={"machine_timeout": 4})
 
     with (
@@ -119,12 +108,12 @@ def test_machines_that_nobody_reaches_end_the_plant_within_its_bound(home: Home,
         stand.plant(nodes=1)
 
     assert late.value.exit_code == 7
-    nothing_remains(home, stand)
+    stand.nothing_remains()
 
 
 @pytest.mark.parametrize("lonely", [("oak-node-3",), ("oak-node-1", "oak-node-2", "oak-node-3")])
 def test_nodes_that_cannot_reach_each_other_end_the_plant_within_its_bound(
-    home: Home, stand: Stand, lonely: tuple[str, ...]
+    stand: Stand, lonely: tuple[str, ...]
 ) -> None:
     """A cluster that never was elects its first leader with all its nodes, or none."""
     stand.home.settle(provisioning={"readiness_timeout": 5})
@@ -137,7 +126,7 @@ def test_nodes_that_cannot_reach_each_other_end_the_plant_within_its_bound(
         "Waited 5 s for the 3 node(s) of oak to be ready; last seen: no server leads the meta group yet; "
         f"without a route to another node: {', '.join(lonely)}."
     )
-    nothing_remains(home, stand)
+    stand.nothing_remains()
 
 
 def apart(lab: Lab, *lonely: str, there: Iterable[Host] = ()) -> Callable[[Host], None]:

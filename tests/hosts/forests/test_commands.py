@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
+from morpheus.cli.temporary import Temporary
 from tests.hosts.forests.conftest import settings
 from tests.hosts.forests.stands import Stand, standing, talk
 from tests.lab import Lab
@@ -132,7 +133,7 @@ def test_a_machine_that_is_off_keeps_nobody_from_the_others(stand: Stand) -> Non
             assert talk(url, streams) == 0
 
 
-def test_where_clients_are_let_in_they_need_no_tunnel(lab: Lab, prefect: Path, tmp_path: Path) -> None:
+def test_where_clients_are_let_in_they_need_no_tunnel(lab: Lab, prefect: Temporary, tmp_path: Path) -> None:
     given: dict[str, Any] = settings("debian-13", tmp_path) | {"firewall": {"nats": ["::/0"]}}
     with standing(lab, tmp_path / "home", 4, 1, given) as stand:
         done = run(stand, "connect", "oak", "--output", "json")

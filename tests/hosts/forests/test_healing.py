@@ -1,10 +1,10 @@
 """Machines that others change: deleted, reinstalled; and the fresh ones that take the place of those lost."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from morpheus.cli.temporary import Temporary
 from morpheus.errors import RefusedError
 from morpheus.forest import Status
 from tests.flows.homes import client
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")
-def healed(lab: Lab, prefect: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+def healed(lab: Lab, prefect: Temporary, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """Three nodes that these tests treat badly, in their order."""
     home = tmp_path_factory.mktemp("healed") / "home"
     with standing(lab, home, 7, 3, {"provisioning": {"readiness_timeout": 15}}) as stand:

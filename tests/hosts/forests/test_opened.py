@@ -3,13 +3,13 @@
 import json
 import ssl
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import nats.errors
 import pytest
 from nats.aio.client import Client
 
+from morpheus.cli.temporary import Temporary
 from morpheus.machine import NATS, WORKLOAD, places
 from morpheus.nats.listeners import CLIENT
 from tests.hosts.forests.conftest import settings
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")
-def opened(lab: Lab, prefect: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+def opened(lab: Lab, prefect: Temporary, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """One node that was closed at first, and was opened by planting again; with a workload."""
     folder = tmp_path_factory.mktemp("opened")
     given = settings("debian-13", folder)

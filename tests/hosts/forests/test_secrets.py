@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from morpheus import kept
+from morpheus.cli.temporary import Temporary
 from morpheus.machine import WORKLOAD, places
 from tests.hosts.forests.conftest import settings
 from tests.hosts.forests.listening import heard, watched
@@ -38,13 +39,13 @@ class Planting:
 
 
 @pytest.fixture(scope="module")
-def planting(lab: Lab, prefect: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planting]:
+def planting(lab: Lab, prefect: Temporary, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planting]:
     """One node with a workload and open to clients, so that every secret is in use."""
     folder = tmp_path_factory.mktemp("secrets")
     given = settings("debian-13", folder)
     given |= {"firewall": {"nats": ["::/0"]}}
     with heard() as logs, watched() as commands, standing(lab, folder / "home", 7, 1, given) as stand:
-        planting = Planting(stand, prefect, logs, commands)
+        planting = Planting(stand, prefect.folder, logs, commands)
         stand.plant()  # the second time is another code path
         planting.host.run(["sh", "-c", f": {CANARY}; sleep 0.1; logger {CANARY}"])
         tell()
