@@ -276,8 +276,13 @@ def test_forests_are_measured_by_their_machines(home: Home, simulator: Simulator
     server.power_off()
 
     assert grow_check("oak") == {"oak": False}
-    health = examine(the_forest("oak"))
-    assert [node.state.split()[0] for node in health.nodes] == ["current", "unreachable", "current"]
+    wait_until(  # those that are left may have to elect a leader
+        "the survivors to agree",
+        lambda: [node.state.split()[0] for node in examine(the_forest("oak")).nodes],
+        lambda states: states == ["current", "unreachable", "current"],
+        str,
+        timeout=30,
+    )
 
 
 # Several users
