@@ -36,7 +36,7 @@ test-servers: $(READY)  ## Run the tests that need Apache and ssh-agent (Debian:
 
 test-hosts: $(READY)  ## Run the tests that need root on Linux: whole Debian systems in namespaces
 	@test "$$(id -u)" = 0 || { echo "make test-hosts needs root: it boots machines and mounts file systems"; exit 1; }
-	@for each in systemd-nspawn debootstrap ip nft ssh; do command -v $$each >/dev/null || { echo "make test-hosts needs $$each; on Debian: apt install systemd-container debootstrap debian-archive-keyring iproute2 nftables openssh-client"; exit 1; }; done
+	@for each in systemd-nspawn debootstrap ip nft ssh curl /usr/sbin/apache2; do command -v $$each >/dev/null || { echo "make test-hosts needs $$each; on Debian: apt install systemd-container debootstrap debian-archive-keyring iproute2 nftables openssh-client curl apache2 apache2-utils"; exit 1; }; done
 	@$(PY) -m tests.lab build
 	@$(PY) -m pytest -m root
 
