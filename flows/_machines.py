@@ -19,7 +19,7 @@ from morpheus.errors import (
     PortTakenError,
     UnreachableError,
 )
-from morpheus.forest import Forest, Node, Status
+from morpheus.forest import Node, Status
 from morpheus.outfit import MachineOutfit, Outfit
 from morpheus.plan import addressed, keyed, offered, replaced, taken
 from morpheus.registry.lease import Hold
@@ -142,25 +142,19 @@ def _failed(
 ) -> dict[str, MorpheusError]:
     failed: dict[str, MorpheusError] = {}
     for node, error in zip(nodes, errors, strict=True):
-        fresh = is_fresh(ground.hold.forest, node, ground.run) or _is_untouched(ground.outfit, node)
-        if isinstance(error, NotReadyError | MachineError | UnreachableError) and fresh:
+        untouched = _is_untouched(ground.outfit, node)
+        if isinstance(error, NotReadyError | MachineError | UnreachableError) and untouched:
             failed[node.name] = error
         elif error:
             raise error
     return failed
 
 
-def is_fresh(forest: Forest, node: Node, run: str) -> bool:
-    """Whether nobody's data can be on the machine of *node*.
-
-    Either *run* brought it forth, or its forest never was ready for anybody.
-    """
-    never = forest.status == Status.PROVISIONING
-    return node.status == Status.PROVISIONING and (never or node.run == run)
-
-
 def _is_untouched(outfit: Outfit | None, node: Node) -> bool:
-    """Whether the machine of *node* still is as it was born: it gets another host key before any program."""
+    """Whether the machine of *node* still is as it was born: it gets another host key before any program.
+
+    So nobody's data can be on it, and no server of it ever came to the cluster.
+    """
     return isinstance(outfit, MachineOutfit) and node.metadata.get("host_key") == outfit.host_key(node.name)
 
 
@@ -219,6 +213,8 @@ def start(ground: Ground, outfit: Outfit, names: tuple[str, ...], without: tuple
     all_or_raise(start_nats.map(starting, *same(hold.forest, ground.cloud, outfit, hold)))
     ground.phases.ended("started")
     stale = [node for node, has_changed in zip(placed, changed, strict=True) if has_changed]
+    if without:
+        return  # nodes are missing: nobody is stopped before the forest is whole again
     for node in stale:
         restart(ground, outfit, node)
 

@@ -2,9 +2,10 @@
 
 import logging
 
-from flows._machines import Ground, bring_up, is_fresh, same
+from flows._machines import Ground, bring_up, same
 from flows._peers import remove_peers
 from morpheus.errors import NotReadyError
+from morpheus.forest import Status
 from morpheus.nats.cluster import CURRENT
 from morpheus.outfit import Outfit
 from morpheus.plan import replaced
@@ -58,8 +59,9 @@ def latecomers(ground: Ground) -> tuple[str, ...]:
     late = [node for node in nodes if verdict.states[node.name] != CURRENT]
     if not verdict.leader or 2 * len(late) >= len(nodes):
         return ()
-    fresh = all(is_fresh(forest, node, ground.run) for node in late)
-    return tuple(node.name for node in late) if fresh else ()
+    # In a forest that this run brought forth nobody can have written yet, for its workload starts after this.
+    newborn = forest.run == ground.run and forest.status == Status.PROVISIONING
+    return tuple(node.name for node in late) if newborn else ()
 
 
 def prove(ground: Ground, outfit: Outfit, *, healed: bool) -> None:

@@ -69,7 +69,7 @@ def _removable(cloud: Cloud, hold: Hold, servers: Mapping[str, Server], run: str
     names = set()
     for node in forest.nodes:
         server = servers.get(node.name)
-        if server is None or server.run != run or node.status != Status.PROVISIONING:
+        if server is None or server.run != run or node.status == Status.ACTIVE:
             continue
         if not never_active and cloud.runs_programs and not _is_empty(sights.get(node.name)):
             _say_it_stays(run, node.name)

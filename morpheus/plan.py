@@ -324,7 +324,8 @@ def offered(forest: Forest, host_keys: Mapping[str, str]) -> Forest:
 def taken(node: Node) -> Node:
     """*node* once its machine shows the other host key, and no earlier one is accepted any more."""
     rest = {key: value for key, value in node.metadata.items() if key != "host_key_next"}
-    return replace(node, metadata=rest | {"host_key": node.metadata["host_key_next"]})
+    shown = node.metadata.get("host_key_next", node.metadata["host_key"])  # the write may come twice
+    return replace(node, metadata=rest | {"host_key": shown})
 
 
 def _told(node: Node, **more: str) -> Node:
@@ -367,5 +368,6 @@ def undone(forest: Forest, run: str, removed: Collection[str]) -> Forest | None:
 
 
 def made_by(forest: Forest, run: str) -> tuple[Node, ...]:
-    """The nodes that *run* began to make and has not finished."""
-    return tuple(node for node in forest.nodes if node.run == run and node.status == Status.PROVISIONING)
+    """The nodes that *run* began to make and has not finished, those that it began to remove included."""
+    unfinished = {Status.PROVISIONING, Status.DELETING}
+    return tuple(node for node in forest.nodes if node.run == run and node.status in unfinished)

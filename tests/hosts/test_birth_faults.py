@@ -24,7 +24,7 @@ def test_sshd_comes_late(lab: Lab, boot: Boot, visitor: Visitor) -> None:
 
 
 def test_the_port_is_open_before_sshd_speaks(lab: Lab, boot: Boot, visitor: Visitor) -> None:
-    lab.faults.banner_late("oak-*", 1)
+    lab.faults.banner_late("oak-*", 5)
 
     host = boot()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.lab.commands import attempted, run, until
 from tests.lab.hosts import Host
 
+NOT_ENTERED = 255  # what OpenSSH's client ends with when it comes to nothing
 UP = 60.0  # seconds until a host has booted, on a busy machine
 
 
@@ -78,7 +79,9 @@ class Visitor:
         """Wait until a host has booted and its cloud-init has ended, however."""
         self._wait(f"{host.name} is there", lambda: knock(host.address) is Knock.OPEN)
         self._wait(f"{host.name} lets in", lambda: self.ssh(host, "true").returncode == 0)
-        self.ssh(host, "cloud-init status --wait")
+        # cloud-init starts sshd anew in mid-birth: who comes just then is sent away, and comes again.
+        ended = "cloud-init status --wait"
+        self._wait(f"{host.name} is born", lambda: self.ssh(host, ended).returncode != NOT_ENTERED)
         return host
 
     def _wait(self, what: str, ask: Callable[[], bool]) -> None:

@@ -4,6 +4,12 @@ from morpheus.machine.ssh import rotation
 from morpheus.machine.ssh.entering import wait_entered
 from morpheus.machine.ssh.machine import SshMachine
 
+# $1 the store, $2 our marker; a store that is gone holds nothing
+_ANYTHING = """
+[ -d "$1" ] || exit 0
+exec find "$1" -type f ! -path "$2" -print -quit
+"""
+
 
 class SshNode(SshMachine):
     """A machine of the cloud's, from its birth on."""
@@ -22,5 +28,4 @@ class SshNode(SshMachine):
     def was_started(self) -> bool:
         """Whether a NATS server ever wrote here: anything beside our marker."""
         store, marker = self.layout.store, self.layout.marker
-        found = self.run("find", store, "-type", "f", "!", "-path", marker, "-print", "-quit")
-        return bool(found.strip())
+        return bool(self.ask("look into its store", _ANYTHING, store, marker).strip())

@@ -82,7 +82,11 @@ def test_a_reinstalled_machine_stops_whoever_comes_and_nothing_is_changed(healed
     assert not host.run(["sh", "-c", "ls /etc/ssh/morpheus_host_key /etc/nimsforest/nats.conf"]).stdout
     assert not health.formation.formed
     assert "shows another host key than its own" in health.formation.states[name]
-    assert [health.formation.states[each] for each in others] == ["current"] * 2
+    until(  # its streams are short of a copy at first
+        "the others are current",
+        lambda: [healed.status.formation.states[each] for each in others] == ["current"] * 2,
+        timeout=60,
+    )
 
 
 def changes(simulator: Simulator) -> int:

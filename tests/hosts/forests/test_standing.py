@@ -112,9 +112,10 @@ def test_a_workload_with_its_nats_url_alone_uses_jetstream(either: Stand) -> Non
         return {str(each.config.name): each.state.messages for each in streams}
 
     host = either.hosts[0]
-    at_work = wait_for(lambda: on(host, begun), lambda seen: len(seen) == 3, SOON)
+    wanted = {f"WORK-oak-node-{k}" for k in (1, 2, 3)}
+    at_work = wait_for(lambda: on(host, begun), lambda seen: wanted <= seen.keys(), SOON)
 
-    assert at_work == {f"WORK-oak-node-{k}": 1 for k in (1, 2, 3)}
+    assert min(at_work[each] for each in wanted) >= 1
     for each in either.hosts:
         main = shown(each, "nimsforest.service", "MainPID")["MainPID"]
         environment = each.run(["cat", f"/proc/{main}/environ"]).stdout.split("\0")
