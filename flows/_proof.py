@@ -6,7 +6,7 @@ from flows._machines import Ground, bring_up, same
 from flows._peers import remove_peers
 from morpheus.errors import NotReadyError
 from morpheus.forest import Status
-from morpheus.nats.cluster import CURRENT
+from morpheus.nats.cluster import CURRENT, members
 from morpheus.outfit import Outfit
 from morpheus.plan import replaced
 from morpheus.watch import judged, read_nodes
@@ -55,13 +55,16 @@ def latecomers(ground: Ground) -> tuple[str, ...]:
         return ()  # a process of this computer that does not come will not come under another name either
     forest = ground.hold.forest
     nodes = forest.staying
-    verdict = judged(nodes, read_nodes(nodes, ground.cloud))
+    readings = read_nodes(nodes, ground.cloud)
+    verdict = judged(nodes, readings)
     late = [node for node in nodes if verdict.states[node.name] != CURRENT]
     if not verdict.leader or 2 * len(late) >= len(nodes):
         return ()
     # In a forest that this run brought forth nobody can have written yet, for its workload starts after this.
     newborn = forest.run == ground.run and forest.status == Status.PROVISIONING
-    return tuple(node.name for node in late) if newborn else ()
+    known = members(readings, verdict.leader)
+    joined = [node for node in late if node.name in known or node.run != ground.run]
+    return () if joined and not newborn else tuple(node.name for node in late)
 
 
 def prove(ground: Ground, outfit: Outfit, *, healed: bool) -> None:

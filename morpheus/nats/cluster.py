@@ -99,6 +99,12 @@ def without_stores(verdict: Formation, gone: Sequence[str]) -> Formation:
     return replace(verdict, formed=False, reason=reason, states=states)
 
 
+def members(readings: Mapping[str, Reading], leader: str) -> frozenset[str]:
+    """The servers that the meta group counts, as its *leader* sees it."""
+    view = _named(readings[leader].meta, readings)
+    return frozenset({view.leader, *(replica.name for replica in view.replicas)} if view else ())
+
+
 def _leaderless(leaders: Sequence[str], readings: Iterable[Reading]) -> str:
     if leaders:
         return f"{' and '.join(leaders)} both lead, so one of them is wrong"
