@@ -23,8 +23,8 @@ import socket, subprocess, time
 listener = socket.create_server(("::", 2222), family=socket.AF_INET6, dualstack_ipv6=True)
 lead = '''
     add table inet mute
-    add chain inet mute all {{ type nat hook prerouting priority -100; }}
-    add rule inet mute all tcp dport 22 redirect to :2222
+    add chain inet mute door {{ type nat hook prerouting priority -100; }}
+    add rule inet mute door tcp dport 22 redirect to :2222
 '''
 subprocess.run(["nft", "-f", "-"], input=lead, text=True, check=True)
 time.sleep({seconds})
