@@ -24,8 +24,7 @@ from morpheus.registry import Registry
 from morpheus.registry.local import LocalStore
 from morpheus.wait import wait_until
 
-# Seconds. Prefect's server keeps SQLite locked for a whole minute at times, when much else runs here.
-PATIENCE = 100
+PATIENCE = 100  # seconds for a command, on a computer that is busy with others
 
 # A nats-server that takes its ports (or not even that) and never says a word: no cluster of it gets ready.
 STAND_IN = """#!{python} -S

@@ -35,9 +35,9 @@ def stopped(home: Home, name: str, when: Callable[[], object]) -> "subprocess.Po
     try:
         wait_until(f"the planting of {name}", when, bool, str, timeout=PATIENCE, interval=0.001)
         wait_until(f"{name} to hold no lock", stand_still, bool, str, timeout=PATIENCE, interval=0.001)
-    except BaseException:
+    except BaseException as error:
         command.kill()
-        command.communicate()
+        error.add_note(f"Before it was killed, the command said: {command.communicate()}")
         raise
     return command
 
