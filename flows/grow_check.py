@@ -12,8 +12,8 @@ from morpheus import keyring, site
 from morpheus import settings as config
 from morpheus.errors import ForestNotFoundError, MorpheusError
 from morpheus.forest import Forest
+from morpheus.health import Health, examine
 from morpheus.site import Found
-from morpheus.watch import Health, examine
 from tasks._retry import RETRYING
 
 log = logging.getLogger("morpheus.grow")

@@ -20,7 +20,7 @@ from prefect import task
 
 from flows.plant import plant
 from flows.teardown import teardown
-from morpheus import site, watch
+from morpheus import health, site
 from morpheus.errors import MachineError, RefusedError
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, processes
@@ -217,7 +217,7 @@ def test_nodes_that_still_run_on_deleted_files_are_seen_and_not_stopped_while_th
     for node in victims:
         shutil.rmtree(here.folder(node) / "store")
 
-    seen = watch.examine(here.forest("oak"), site.local_cloud(), "")
+    seen = health.examine(here.forest("oak"), site.local_cloud(), "")
     assert not seen.formation.formed
     assert {each.node.name for each in seen.nodes if each.state == "without its store"} == {
         node.name for node in victims
