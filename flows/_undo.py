@@ -56,7 +56,11 @@ def undo(cloud: Cloud, hold: Hold, run: str, vault: Vault | None, shelf: Shelf |
                 shelf.clear(forest.name)
         elif removed:  # their addresses may be somebody else's soon
             hold.check()
-            cloud.admit(hold.registry_id, forest.name, [server_of(node) for node in rest.staying if node.ip])
+            staying, leaving = (
+                [server_of(node) for node in rest.nodes if node.ip and node.leaving is goes]
+                for goes in (False, True)
+            )
+            cloud.admit(hold.registry_id, forest.name, staying, leaving)
     except MorpheusError as error:  # it costs nothing, and the next plant of that name sees to it
         log.warning("%s", error)
 

@@ -86,8 +86,9 @@ def configured_cloud(settings: Settings) -> Cloud:
         return local_cloud()
     from morpheus.cloud.hetzner import HetznerCloud  # noqa: PLC0415  # imports hcloud
 
-    enter = functools.partial(_by_ssh, settings.provisioning.ssh_port)
-    return HetznerCloud(settings.machine, settings.firewall, settings.dns, enter=enter)
+    port = settings.provisioning.ssh_port
+    enter = functools.partial(_by_ssh, port)
+    return HetznerCloud(settings.machine, settings.firewall, settings.dns, enter=enter, ssh_port=port)
 
 
 def ways(settings: Settings, key: SecretStr) -> "SshWays":

@@ -95,8 +95,10 @@ class LocalCloud:
     def check(self, *, creates: bool) -> None:
         pass  # ensure_server looks at disk and ports
 
-    def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:
-        del registry_id, forest  # they share one machine
+    def admit(
+        self, registry_id: str, forest: str, nodes: Sequence[Server], leaving: Sequence[Server] = ()
+    ) -> Sequence[Server]:
+        del registry_id, forest, leaving  # they share one machine
         return nodes
 
     def clear(self, registry_id: str, forest: str) -> None:

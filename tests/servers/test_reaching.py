@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from morpheus.wait import wait_until
 from tests.servers.sshd import make_host_key
@@ -112,6 +113,22 @@ def test_ctrl_c_ends_the_command_there(whole: Stand) -> None:
     assert "Interrupted. What ran on the machines was told to end." in done.err
     wait_until("three ends", left.exists, bool, str, timeout=BOUND)
     wait_until("three ends", left.read_text, lambda ends: len(ends.splitlines()) == 3, str, timeout=BOUND)
+
+
+def test_machines_are_entered_on_the_port_that_they_were_born_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The setting is that of new ones."""
+    monkeypatch.setenv("MORPHEUS_DATA_DIR", str(tmp_path / "data"))
+    with stand(tmp_path, nodes=1) as made:
+        path = tmp_path / "morpheus.yaml"
+        settings = yaml.safe_load(path.read_text())
+        made.record("oak-node-1", ssh_port=str(settings["provisioning"]["ssh_port"]))
+        path.write_text(yaml.safe_dump({**settings, "provisioning": {"ssh_port": 1}}))
+
+        done = made.run("ssh", "oak", "--", "echo here")
+
+    assert (done.code, done.out) == (0, "here\n"), done.err
 
 
 # Logging in
