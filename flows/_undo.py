@@ -149,7 +149,7 @@ def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         try:
             claim = Claim(name, "undo", run)
             with Hold(registry, claim, lambda document, _: document, margin=cloud.margin) as hold:
-                shelf = open_shelf(slug, cloud) if forest.is_embedded else None
+                shelf = _shelf(slug, cloud) if cloud.needs_key else None
                 undo(entered(cloud, vault, hold.forest), hold, run, vault, shelf)
         except ForestBusyError as error:
             log.warning("%s", error)
@@ -162,6 +162,18 @@ def _vault(registry: str, key: str) -> Vault:
     except MorpheusError as error:
         log.warning("%s", error)
         return removable_vault(registry)
+
+
+def _shelf(registry: str, cloud: Cloud) -> Shelf | None:
+    """The homes of forests beside the registry; where they cannot be looked for, the servers go all the same.
+
+    A home is made before anything tells that a forest has one, so it is looked for with every forest.
+    """
+    try:
+        return open_shelf(registry, cloud)
+    except MorpheusError as error:
+        log.warning("%s", error)
+        return None
 
 
 def entered(cloud: Cloud, vault: Vault | None, forest: Forest) -> Cloud:

@@ -1,7 +1,9 @@
 """Tear a forest down: machines first, the record last, so that nothing is forgotten that still exists."""
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -58,8 +60,10 @@ def teardown(
     with take_lease(
         known, claim, lambda document, now: leaving(document, name, where, now), where.margin
     ) as hold:
-        shelf = open_shelf(registry, where) if hold.forest.is_embedded else None
-        return remove_all(where, hold, removable_vault(registry) if where.needs_key else None, shelf)
+        if not where.needs_key:
+            return remove_all(where, hold)
+        # Its home is made before anything tells that it has one, so it is looked for with every forest.
+        return remove_all(where, hold, removable_vault(registry), partial(open_shelf, registry, where))
 
 
 def open_home(settings: config.Settings, name: str, cloud: str, registry: str) -> tuple[Cloud, Registry]:
@@ -91,7 +95,12 @@ def leaving(document: Document, name: str, cloud: Cloud, now: datetime) -> Docum
     return document.with_forest(torn(forest))
 
 
-def remove_all(cloud: Cloud, hold: Hold, vault: Vault | None, shelf: Shelf | None) -> tuple[str, ...]:
+def remove_all(
+    cloud: Cloud,
+    hold: Hold,
+    vault: Vault | None = None,
+    find_shelf: Callable[[], Shelf | None] | None = None,
+) -> tuple[str, ...]:
     """Delete what is recorded or found, look again, and only then forget."""
     name = hold.forest.name
     steps = plan_teardown(hold.forest, name, list_servers(cloud, hold.registry_id, name))
@@ -103,8 +112,8 @@ def remove_all(cloud: Cloud, hold: Hold, vault: Vault | None, shelf: Shelf | Non
             f"{', '.join(server.name for server in left)} still exist, so {name} stays recorded: "
             f"run morpheus teardown {name} again."
         )
-    if shelf:
-        clear_share(shelf, hold)
+    if find_shelf:
+        clear_share(find_shelf, hold)
     record("end", hold, lambda forest, _: emptied(forest))
     clear(cloud, hold)
     site.access_folder().forget(name)
