@@ -9,7 +9,7 @@ from morpheus.cloud import Cloud
 from morpheus.errors import MorpheusError, RefusedError, UnreachableError
 from morpheus.forest import Node
 from morpheus.machine import NATS, Machine
-from morpheus.nats import admin
+from morpheus.nats import admin, streams
 from morpheus.nats.access import Access
 from morpheus.registry.lease import Hold
 from morpheus.settings import ProvisioningSettings
@@ -38,10 +38,10 @@ def streams_at_stake(
     if not survivors:
         return ()  # those that leave never got ready, and there is no cluster yet
 
-    def ask() -> admin.AtRisk:
+    def ask() -> streams.AtRisk:
         with client_urls(survivors, cloud) as urls:
             names = [node.name for node in survivors]
-            risk = asyncio.run(admin.at_risk(urls, access.app_seed, access.system_seed, names))
+            risk = asyncio.run(streams.at_risk(urls, access.app_seed, access.system_seed, names))
         refuse_weakened(risk, leaving)
         return risk
 
@@ -80,7 +80,7 @@ def _answering(nodes: Sequence[Node], cloud: Cloud) -> Iterator[tuple[Machine, i
             log.info("%s cannot be entered any more: %s", node.name, error)
 
 
-def refuse_weakened(risk: admin.AtRisk, leaving: tuple[str, ...]) -> None:
+def refuse_weakened(risk: streams.AtRisk, leaving: tuple[str, ...]) -> None:
     """Raise RefusedError when streams have copies left of which none may be complete."""
     if risk.weakened:
         raise RefusedError(

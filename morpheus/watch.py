@@ -14,7 +14,7 @@ from morpheus.cloud import Cloud, Server
 from morpheus.errors import MorpheusError, NotReadyError, RefusedError, UnreachableError
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, Machine, StoreState
-from morpheus.nats import admin, config, greeting, monitor
+from morpheus.nats import admin, config, greeting, monitor, streams
 from morpheus.nats.cluster import Formation, heard, judge
 from morpheus.nats.monitor import Reading
 from morpheus.plan import Sight
@@ -229,7 +229,7 @@ def wait_streams(
     def behind() -> tuple[str, ...]:
         with client_urls(forest.staying, cloud) as urls:
             try:
-                return asyncio.run(admin.streams(urls, seed)).behind(lost)
+                return asyncio.run(streams.streams(urls, seed)).behind(lost)
             except UnreachableError as error:
                 return (str(error),)
 
