@@ -7,10 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import psutil
@@ -25,6 +25,8 @@ from morpheus.registry.local import LocalStore
 from morpheus.wait import wait_until
 
 PATIENCE = 100  # seconds for a command, on a computer that is busy with others
+
+Answer = TypeVar("Answer")
 
 # A nats-server that takes its ports (or not even that) and never says a word: no cluster of it gets ready.
 STAND_IN = """#!{python} -S
@@ -128,11 +130,17 @@ class Home:
         """Wait until nothing of the forest is left."""
         wait_until(f"{name} to be gone", lambda: self.left(name), lambda left: not left, str, timeout=timeout)
 
-    def wait_until_verifying(self, name: str, nodes: int) -> None:
-        """Wait until all programs of the forest run and its plant waits for them."""
+    def wait_until_verifying(
+        self, name: str, nodes: int, plant: "subprocess.Popen[str] | None" = None
+    ) -> None:
+        """Wait until all programs of the forest run and its *plant* waits for them."""
+
+        def started() -> list[Path]:
+            return list(self.data.glob(f"forests/{name}/*/nats.process.json"))
+
         wait_until(
             f"{name} to be verified",
-            lambda: list(self.data.glob(f"forests/{name}/*/nats.process.json")),
+            of_running(plant, started) if plant else started,
             lambda seen: len(seen) == nodes,
             str,
             timeout=PATIENCE,
@@ -169,6 +177,17 @@ def ended(process: "subprocess.Popen[str]", timeout: float = PATIENCE) -> Done:
     out, err = process.communicate(timeout=timeout)
     assert "Traceback" not in out + err
     return Done(process.returncode, out, err)
+
+
+def of_running(process: "subprocess.Popen[str]", ask: Callable[[], Answer]) -> Callable[[], Answer]:
+    """*ask*, as long as *process* runs: who waits for what one of ours does learns of its end, and why."""
+
+    def asked() -> Answer:
+        if process.poll() is not None:
+            raise AssertionError(f"It ended with {process.returncode} and said: {process.communicate()}")
+        return ask()
+
+    return asked
 
 
 def begun(_: Home, plant: "subprocess.Popen[str]") -> None:
