@@ -92,9 +92,13 @@ def refuse_weakened(risk: streams.AtRisk, leaving: tuple[str, ...]) -> None:
 
 
 def remove_peers(cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Access | None) -> None:
-    """Take *leaving* out of the cluster, then whatever is left of their machines, then their records."""
+    """Take *leaving* out of the cluster, then whatever is left of their machines, then their records.
+
+    Their servers are silent before: one that connects once more after it was taken out counts again.
+    """
     survivors = [node for node in hold.forest.staying if node.ip]
     if access and survivors:
+        silence(cloud, hold, leaving)
         with client_urls(survivors, cloud) as urls:
             for name in leaving:
                 hold.check()
@@ -102,3 +106,19 @@ def remove_peers(cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Acc
                 log.info("%s: removed from the cluster", name)
     all_or_raise([delete_server.submit(name, cloud, hold) for name in leaving])
     record("departure", hold, lambda forest, _: forest.without(*leaving))
+
+
+def silence(cloud: Cloud, hold: Hold, names: tuple[str, ...]) -> None:
+    """Stop the servers on the machines *names*; a machine that cannot be entered goes at once."""
+    there = {server.name for server in cloud.list_servers(hold.registry_id, hold.forest.name)}
+    shut = []
+    for node in hold.forest.nodes:
+        if node.name not in names or node.name not in there:
+            continue
+        hold.check()
+        try:
+            machine_of(node, cloud).stop(NATS)
+        except MorpheusError as error:
+            log.warning("%s cannot be entered, so its machine goes first: %s", node.name, error)
+            shut.append(node.name)
+    all_or_raise([delete_server.submit(name, cloud, hold) for name in shut])
