@@ -72,18 +72,19 @@ def _sight(cloud: Cloud, server: Server) -> Sight:
 def check_there(document: Document, name: str, cloud: Cloud) -> None:
     """Raise RefusedError when *cloud* has nothing at all of a forest whose record names machines.
 
-    It may be another project: there every machine seems to be gone, while it goes on and costs.
+    It may be another project: there every machine seems to be gone, while it goes on and costs. The host key
+    that a machine is born with is recorded before it is made, its address afterwards.
     """
     forest = document.forests.get(name)
-    machines = sum(bool(node.ip) for node in forest.nodes) if forest else 0
+    machines = sum(bool(node.ip or "host_key" in node.metadata) for node in forest.nodes) if forest else 0
     if not machines or cloud.provider == "local":
         return
     registry_id = document.registry_id or ""
     if cloud.list_servers(registry_id, name) or cloud.holdings(registry_id, name):
         return
     raise RefusedError(
-        f"{name} has {machines} recorded machine(s), and this project has nothing of it: use the token of "
-        "the project in which it was planted. Nothing was changed. If its machines are gone for certain: "
+        f"{name} has {machines} machine(s) by its record, and this project has nothing of it: use the token "
+        "of the project in which it was planted. Nothing was changed. If its machines are gone for certain: "
         f"morpheus teardown {name} --gone"
     )
 

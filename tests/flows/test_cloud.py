@@ -188,6 +188,25 @@ def test_another_projects_token_forgets_nothing(
     nothing_is_left(simulator)
 
 
+def test_nor_does_it_forget_machines_whose_addresses_nobody_recorded(
+    home: Home, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator.faults.unavailable(times=1)
+    with pytest.raises(CloudError, match="found no place"):
+        plant("oak", nodes=3, keep=True)
+    assert [node.ip for node in home.forests["oak"].nodes] == [None] * 3
+    assert len(simulator.servers) == 2
+
+    with simulated() as elsewhere:
+        Home(home.folder, elsewhere, monkeypatch).settle()
+        with pytest.raises(RefusedError, match=r"oak has 3 machine\(s\) by its record, .* nothing of it"):
+            teardown("oak")
+
+    home.settle()
+    teardown("oak")
+    nothing_is_left(simulator)
+
+
 def test_what_is_gone_for_certain_can_be_forgotten(home: Home, simulator: Simulator) -> None:
     plant("oak", nodes=1)
     client(simulator).servers.get_all()[0].delete()
