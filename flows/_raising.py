@@ -15,12 +15,14 @@ from flows._proof import prove
 from morpheus import folders, site
 from morpheus.cloud import Cloud
 from morpheus.embedded import EmbeddedOutfit, check_heal, is_wanted
-from morpheus.forest import Price
+from morpheus.forest import Forest, Price
 from morpheus.machine.binaries import Binary, find_programs
 from morpheus.machine.bootstrap import read_script
+from morpheus.machine.share import Share
 from morpheus.outfit import LocalOutfit, MachineOutfit, Outfit
 from morpheus.plan import Verb, activated, plan_plant, replaced, subjects
 from morpheus.registry.lease import Hold
+from morpheus.secrets import ForestSecrets
 from morpheus.settings import Settings
 from morpheus.shelf import Shelf
 from morpheus.vault import Vault
@@ -67,23 +69,35 @@ class Kit:
 
     def equipped(self, hold: Hold) -> tuple[Cloud, Outfit | None]:
         """The cloud as the machines of the forest are entered, and what they are given."""
-        cloud, settings = self.cloud, self.settings
-        if self.vault:
-            secrets = unlock(self.vault, hold)
-            entered = cloud.entered_with(SecretStr(secrets.ssh_key))
-            if not self.embedded:
-                return entered, MachineOutfit(secrets, settings, self.found, script=self.script)
-            share = make_share(self.shelf, self.vault, hold) if self.shelf else None
-            return entered, EmbeddedOutfit(
-                secrets, settings, self.found, script=self.script, shelf=self.shelf, share=share
-            )
+        if not self.vault:
+            return self.processes(hold.forest)
+        secrets = unlock(self.vault, hold)
+        share = make_share(self.shelf, self.vault, hold) if self.shelf else None
+        return self.machines(secrets, share)
+
+    def opened(self, forest: Forest) -> tuple[Cloud, Outfit | None]:
+        """The same of a recorded *forest*; nothing is made, and no task is run."""
+        return self.machines(self.vault.open(forest)) if self.vault else self.processes(forest)
+
+    def machines(self, secrets: ForestSecrets, share: Share | None = None) -> tuple[Cloud, Outfit]:
+        """Machines that are entered with the forest's key."""
+        entered, settings = self.cloud.entered_with(SecretStr(secrets.ssh_key)), self.settings
+        if not self.embedded:
+            return entered, MachineOutfit(secrets, settings, self.found, script=self.script)
+        return entered, EmbeddedOutfit(
+            secrets, settings, self.found, script=self.script, shelf=self.shelf, share=share
+        )
+
+    def processes(self, forest: Forest) -> tuple[Cloud, Outfit | None]:
+        """Machines that are folders of this computer, or such as take no programs."""
+        cloud = self.cloud
         if not cloud.runs_programs:
             log.warning("only machines are made: no programs can be put on those of %s", cloud.provider)
             return cloud, None
         server, workload = self.found(None)
         assert server
         log.info("nats-server %s from %s", server.version, server.origin)
-        access = site.access_folder().ensure(hold.forest.name)
+        access = site.access_folder().ensure(forest.name)
         return cloud, LocalOutfit(access, server.path, workload.path if workload else None)
 
 

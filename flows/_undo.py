@@ -7,7 +7,7 @@ runs in a process of their own after the flow's process has died.
 import contextlib
 import functools
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from blocks import open_cloud, open_registry, open_shelf, open_vault, removable_vault
 from morpheus import site
 from morpheus.cloud import Cloud, Server
-from morpheus.errors import ForestBusyError, MorpheusError, RefusedError
+from morpheus.errors import ForestBusyError, LeaseLostError, MorpheusError, RefusedError
 from morpheus.forest import Forest, Status
 from morpheus.machine import StoreState
 from morpheus.names import name_from
@@ -31,6 +31,25 @@ from morpheus.watch import look, server_of
 log = logging.getLogger("morpheus.undo")
 
 AT_ONCE = 10  # machines that are removed
+
+
+def take_back(undoing: Callable[[], None], hold: Hold, error: BaseException) -> None:
+    """Take back a run, which ended with *error*, by *undoing*; where that fails, say what may be left.
+
+    Raises:
+        LeaseLostError: another operation took the forest over, which is why the run could not go on.
+    """
+    try:
+        undoing()
+    except LeaseLostError as lost:
+        if isinstance(error, Exception):
+            raise lost from error
+    except MorpheusError as fault:
+        log.warning(
+            "%s: what was made could not all be removed again (%s) It stays recorded and may cost: run this "
+            "again to go on, or morpheus teardown %s",
+            *(hold.forest.name, fault, hold.forest.name),
+        )
 
 
 def undo(cloud: Cloud, hold: Hold, run: str, vault: Vault | None, shelf: Shelf | None = None) -> None:

@@ -18,17 +18,15 @@ from blocks import open_cloud, open_registry
 from flows._machines import Ground
 from flows._raising import Kit, raise_forest
 from flows._story import Phases, publish
-from flows._undo import sweep, undo
+from flows._undo import sweep, take_back, undo
 from morpheus import settings as config
 from morpheus import site
-from morpheus.cloud import Cloud
 from morpheus.embedded import check_mode
-from morpheus.errors import LeaseLostError, MorpheusError
 from morpheus.forest import MAX_NODES, Forest, size_warning, wanted_nodes
 from morpheus.names import name_from
 from morpheus.plan import Wanted, check_budget, reserve
 from morpheus.registry.document import Document
-from morpheus.registry.lease import Claim, Hold
+from morpheus.registry.lease import Claim
 from morpheus.wait import let_wait
 from tasks._retry import settle
 from tasks.registry import take_lease
@@ -116,26 +114,7 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
                 log.warning("%s: stopping; what is under way ends, what was made goes again", wanted.name)
             settle()
             if not keep:
-                take_back(where, hold, run, error, kit)
+                take_back(lambda: undo(where, hold, run, kit.vault, kit.shelf), hold, error)
             raise
     publish(hold.forest, phases)
     return Planted(hold.forest, phases.seconds, lost, phases.ends, phases.began)
-
-
-def take_back(cloud: Cloud, hold: Hold, run: str, error: BaseException, kit: Kit) -> None:
-    """Undo the run, which ended with *error*; where that is not possible, say what may be left.
-
-    Raises:
-        LeaseLostError: another operation took the forest over, which is why the run could not go on.
-    """
-    try:
-        undo(cloud, hold, run, kit.vault, kit.shelf)
-    except LeaseLostError as lost:
-        if isinstance(error, Exception):
-            raise lost from error
-    except MorpheusError as fault:
-        log.warning(
-            "%s: what was made could not all be removed again (%s) It stays recorded and may cost: plant "
-            "again to go on, or morpheus teardown %s",
-            *(hold.forest.name, fault, hold.forest.name),
-        )

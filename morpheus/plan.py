@@ -338,7 +338,8 @@ def _told(node: Node, **more: str) -> Node:
 def activated(forest: Forest) -> Forest:
     """*forest* once it is ready."""
     nodes = (replace(node, status=Status.ACTIVE) for node in forest.staying)
-    return replace(forest.with_nodes(*nodes), status=Status.ACTIVE, lost_streams=())
+    size = size_word(len(forest.staying))
+    return replace(forest.with_nodes(*nodes), size=size, status=Status.ACTIVE, lost_streams=())
 
 
 def torn(forest: Forest) -> Forest:

@@ -22,6 +22,7 @@ CONNECT_TIMEOUT = 2
 REQUEST_TIMEOUT = 2.0
 LIST_TIMEOUT = 8.0  # the server itself waits 4 s for streams whose nodes do not answer
 PROBE_PREFIX, PROBE_SUBJECT = "MORPHEUS_PROBE_", "morpheus.probe."
+_UNKNOWN_REQUEST = 10039  # what servers before 2.15 answer to requests they do not know
 _NOT_MEMBER = 10044  # "server is not a member of the cluster"
 _NO_STREAM = 10059  # "stream not found"
 _BUSY = 503  # the code of errors that pass, such as a meta group that has no leader at the moment
@@ -109,12 +110,12 @@ async def api(client: Client, subject: str, body: Any = None, *, timeout: float 
     return answer
 
 
-async def probe(urls: Sequence[str], seed: str | None = None, *, timeout: float) -> float:  # noqa: ASYNC109  # of the whole probe
+async def probe(urls: Sequence[str], seed: str | None = None, *, timeout: float, on: str = "") -> float:  # noqa: ASYNC109  # of the whole probe
     """Send a message through a forest: written with acknowledgement on one node, read on another.
 
-    The stream has three replicas where there are at least three nodes, and is gone afterwards, with any
-    that an interrupted probe left. Requests right after a cluster has formed may fail; they are repeated
-    until *timeout* seconds have passed.
+    The stream has three replicas where there are at least three nodes, or a single one *on* that server, and
+    is gone afterwards, with any that an interrupted probe left. Requests right after a cluster has formed may
+    fail; they are repeated until *timeout* seconds have passed.
 
     Returns:
         Seconds it took.
@@ -128,7 +129,7 @@ async def probe(urls: Sequence[str], seed: str | None = None, *, timeout: float)
     while time.monotonic() < deadline:
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
-                await _probe_once(urls, seed)
+                await _probe_once(urls, seed, on)
         except TimeoutError as error:
             last = last or error  # the end of our own patience explains nothing
         except (UnreachableError, ApiError, NotReadyError, nats.errors.Error, OSError) as error:
@@ -142,7 +143,7 @@ async def probe(urls: Sequence[str], seed: str | None = None, *, timeout: float)
     )
 
 
-async def _probe_once(urls: Sequence[str], seed: str | None) -> None:
+async def _probe_once(urls: Sequence[str], seed: str | None, on: str) -> None:
     token = uuid.uuid4().hex
     stream, subject = PROBE_PREFIX + token, PROBE_SUBJECT + token
     async with connected(urls[:1], seed) as writer, connected(urls[-1:], seed) as reader:
@@ -150,10 +151,11 @@ async def _probe_once(urls: Sequence[str], seed: str | None) -> None:
         config = {
             "name": stream,
             "subjects": [subject],
-            "num_replicas": min(3, len(urls)),
+            "num_replicas": 1 if on else min(3, len(urls)),
             "storage": "file",
             "retention": "limits",
             "max_msgs": 1,
+            **({"placement": {"tags": [on]}} if on else {}),
         }
         try:
             await api(writer, f"$JS.API.STREAM.CREATE.{stream}", config)
@@ -212,3 +214,29 @@ async def remove_peer(urls: Sequence[str], system_seed: str, peer: str) -> None:
         except ApiError as error:
             if error.err_code != _NOT_MEMBER:
                 raise
+
+
+async def evacuate(urls: Sequence[str], system_seed: str, server: str) -> None:
+    """Have the cluster begin to move all streams and consumers away from *server*.
+
+    New ones still come to it, until it has stopped.
+
+    Raises:
+        MachineError: its servers cannot do that, or will not.
+    """
+    async with connected(urls, system_seed) as client:
+        try:
+            await api(client, "$JS.API.SERVER.EVACUATE", {"peer": server}, timeout=LIST_TIMEOUT)
+        except ApiError as error:
+            if error.err_code != _UNKNOWN_REQUEST:
+                raise
+            raise MachineError(
+                f"The streams on {server} cannot be moved away: that needs nats-server 2.15 or newer on "
+                "every node."
+            ) from error
+
+
+async def step_down(urls: Sequence[str], system_seed: str) -> None:
+    """Have the cluster choose another meta leader."""
+    async with connected(urls, system_seed) as client:
+        await api(client, "$JS.API.META.LEADER.STEPDOWN", {}, timeout=LIST_TIMEOUT)
