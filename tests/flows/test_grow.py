@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,10 +20,11 @@ from flows.grow import grow, sweep
 from flows.plant import plant
 from flows.remove import remove_node
 from morpheus.cloud import Server
-from morpheus.errors import MachineError
+from morpheus.errors import MachineError, RefusedError
 from morpheus.forest import Forest, Status
 from morpheus.nats.config import client_url
 from morpheus.watch import judged, read_nodes
+from tests.fakes import utc_now
 from tests.flows.conftest import Hilly
 from tests.flows.traffic import connection, copies, insist, traffic
 
@@ -128,6 +129,24 @@ def test_a_forest_grows_twice_under_load_and_loses_nothing(land: Hilly) -> None:
     }
     assert programs.gap < GAP
     assert not [name for name in stands if name.startswith("MORPHEUS_PROBE_")]
+
+
+def test_the_cooldown_counts_by_the_clock_of_the_store(land: Hilly) -> None:
+    """Which is ten minutes behind this computer's: so nobody's clock shortens it."""
+    plant("oak", nodes=3)
+    behind = utc_now() - timedelta(minutes=10)
+    land.store.clock = lambda: behind
+    claimed = grow("oak", auto=True).forest.last_expansion
+    assert claimed == behind.replace(microsecond=behind.microsecond // 1000 * 1000)
+
+    land.store.clock = lambda: behind + timedelta(minutes=14)
+    with pytest.raises(RefusedError, match="rests for"):
+        grow("oak", auto=True)
+    assert is_whole(land, 4)
+
+    land.store.clock = lambda: behind + timedelta(minutes=15, seconds=1)
+    grow("oak", auto=True)
+    assert is_whole(land, 5)
 
 
 def fails(land: Hilly, **more: Any) -> bool:
