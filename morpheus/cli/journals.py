@@ -21,7 +21,7 @@ def tell(found: Found, node: str | None, *, lines: int, follow: bool, json: bool
     with reached(found) as reach:
         came: list[Line] = []
         ends: dict[str, End] = {}
-        for each in _lines(reach.machines(node), command):
+        for each in _lines(*reach.machines(node), command):
             if isinstance(each, End):
                 ends[each.node] = each
                 if follow and each.fault:  # the others go on
@@ -42,9 +42,9 @@ def journal(lines: int, *, follow: bool) -> list[str]:
     return ["journalctl", *units, *form, *(["--follow"] if follow else [])]
 
 
-def _lines(machines: Sequence[SshNode], command: str) -> Iterator[Line | End]:
+def _lines(machines: Sequence[SshNode], shut: Sequence[End], command: str) -> Iterator[Line | End]:
     open_lines: dict[str, Lines] = {}
-    for each in on_all(machines, functools.partial(_asked, command)):
+    for each in on_all(machines, functools.partial(_asked, command), shut):
         lines = open_lines.setdefault(each.node, Lines())
         data = b"" if isinstance(each, End) else each.data
         yield from (Line(each.node, text) for text in lines.of(data, final=isinstance(each, End)))

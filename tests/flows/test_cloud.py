@@ -1,6 +1,7 @@
 """Forests on the simulated project: settings, blocks, flows and provider as they are, nothing in between."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hcloud.images import Image
@@ -302,6 +303,23 @@ def test_forests_are_measured_by_their_machines(home: Home, simulator: Simulator
         str,
         timeout=30,
     )
+
+
+def test_a_node_without_a_recorded_host_key_keeps_nobody_from_looking_at_the_others(home: Home) -> None:
+    forest = plant("oak", nodes=3).forest
+    rest = {key: value for key, value in forest.node("oak-node-2").metadata.items() if key != "host_key"}
+    changed = replace(forest.node("oak-node-2"), metadata=rest, extra={})
+    site.require_shared(config.load()).update(
+        lambda document, _: document.with_forest(document.forests["oak"].with_nodes(changed))
+    )
+
+    health = examine(the_forest("oak"))
+
+    assert not health.formation.formed
+    states = [node.state for node in health.nodes]
+    assert (states[0], states[2]) == ("current", "current")
+    assert "No host key of oak-node-2 is recorded" in states[1]
+    assert grow_check() == {"oak": False}
 
 
 # Several users

@@ -37,6 +37,15 @@ def wounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
         yield made
 
 
+@pytest.fixture
+def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
+    """A forest of a test's own, of whose second machine no host key is recorded."""
+    monkeypatch.setenv("MORPHEUS_DATA_DIR", str(tmp_path / "data"))
+    with stand(tmp_path) as made:
+        made.forget_key("oak-node-2")
+        yield made
+
+
 # Commands
 
 
@@ -129,6 +138,30 @@ def test_machines_are_entered_on_the_port_that_they_were_born_with(
         done = made.run("ssh", "oak", "--", "echo here")
 
     assert (done.code, done.out) == (0, "here\n"), done.err
+
+
+def test_a_node_that_nobody_can_tell_from_others_keeps_nobody_from_them(forgotten: Stand) -> None:
+    """A record of it was lost."""
+    for name in ("oak-node-1", "oak-node-3"):
+        (forgotten.machines[name].folder / "journal").write_text(f"2026-11-01T09:00:00.000000+0000 {name}\n")
+
+    asked = forgotten.run("ssh", "oak", "--", "echo here")
+    told = forgotten.run("logs", "oak")
+    looked = forgotten.run("ssh", "oak", "2", "--", "echo here")
+
+    assert sorted(asked.out.splitlines()) == ["node-1 | here", "node-3 | here"]
+    assert [line.split(" | ")[0] for line in told.out.splitlines()] == ["node-1", "node-3"]
+    assert looked.out == ""
+    for done in (asked, told, looked):
+        assert done.code == 7
+        assert "No host key of oak-node-2 is recorded" in done.err
+
+
+def test_nobody_logs_in_where_no_host_key_is_recorded(forgotten: Stand) -> None:
+    done = forgotten.run("ssh", "oak", "2")
+
+    assert done.code == 5
+    assert "No host key of oak-node-2 is recorded" in done.err
 
 
 # Logging in
