@@ -23,6 +23,7 @@ from morpheus import kept, sizes
 from morpheus.errors import InvalidInputError
 from morpheus.folders import config_path, data_dir
 
+DAY = 24 * 60  # minutes
 SECRETS = {"password", "token"}  # keys whose values stand in no message
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -178,12 +179,27 @@ class ProvisioningSettings(_Part):
 class GrowthSettings(_Part):
     """When a forest grows."""
 
-    enabled: bool = Field(default=True, description="Let scheduled checks expand forests.")
-    threshold_cpu: float = Field(80, gt=0, le=100, description="Percent of all cores.")
-    threshold_memory: float = Field(80, gt=0, le=100, description="Percent of the machine's memory.")
-    max_nodes: int = Field(10, ge=1, description="Never more nodes than this.")
-    cooldown_minutes: float = Field(15, ge=0, description="Minutes between two expansions.")
-    sustained_minutes: float = Field(0, ge=0, description="Minutes above a threshold before it counts.")
+    enabled: bool = Field(default=True, description="Let scheduled checks and grow --auto expand forests.")
+    threshold_cpu: float = Field(80, gt=0, le=100, description="Percent of all cores of a machine.")
+    threshold_memory: float = Field(
+        80, gt=0, le=100, description="Percent of a machine's memory, and of JetStream's limit in memory."
+    )
+    threshold_storage: float = Field(
+        80, gt=0, le=100, description="Percent of JetStream's limit on disk, and of the disk itself."
+    )
+    max_nodes: int = Field(
+        10, ge=1, le=100, description="Never more nodes than this."
+    )  # MAX_NODES of a forest
+    step: Literal["any", "odd"] = Field(
+        "any", description="any adds one node, odd as many as keep the number odd; one node becomes three."
+    )
+    cooldown_minutes: float = Field(15, ge=0, le=7 * DAY, description="Minutes between two expansions.")
+    sustained_minutes: float = Field(
+        0, ge=0, le=DAY, description="Minutes above a threshold before it counts; 0: one reading is enough."
+    )
+    rebalance: Literal["leaders", "none"] = Field(
+        "none", description="What moves to new nodes: leaders of streams, or none."
+    )
 
 
 class DnsSettings(_Part):

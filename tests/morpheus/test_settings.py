@@ -6,6 +6,7 @@ import pytest
 
 from morpheus.errors import InvalidInputError
 from morpheus.folders import cache_dir, config_path, data_dir
+from morpheus.forest import MAX_NODES
 from morpheus.settings import Settings, load
 from morpheus.site import local_registry, shared_registry
 
@@ -110,11 +111,22 @@ def test_values_of_every_part_are_read() -> None:
     assert loaded.integration.nats_version == "v2.12.1"
 
 
+def test_a_forest_may_grow_to_as_many_nodes_as_one_can_have() -> None:
+    assert configured(f"growth: {{max_nodes: {MAX_NODES}}}").growth.max_nodes == MAX_NODES
+    assert "growth.max_nodes" in fault(f"growth: {{max_nodes: {MAX_NODES + 1}}}")
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
         ("growth: {max_nodes: many}", "growth.max_nodes"),
         ("growth: {threshold_cpu: 101}", "growth.threshold_cpu"),
+        ("growth: {threshold_storage: 0}", "growth.threshold_storage"),
+        ("growth: {step: even}", "growth.step"),
+        ("growth: {rebalance: all}", "growth.rebalance"),
+        ("growth: {sustained_minutes: -1}", "growth.sustained_minutes"),
+        ("growth: {sustained_minutes: .nan}", "growth.sustained_minutes"),
+        ("growth: {cooldown_minutes: .inf}", "growth.cooldown_minutes"),
         ("provisioning: {readiness_interval: 0}", "provisioning.readiness_interval"),
         ("registry: {type: ftp}", "registry.type"),
         ("growth: 5", "growth"),
