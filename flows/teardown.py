@@ -6,7 +6,7 @@ from datetime import datetime
 from prefect import flow
 from prefect.runtime import flow_run
 
-from blocks import open_cloud, open_registry, open_shelf, removable_vault
+from blocks import open_cloud, open_place, open_registry, open_shelf, removable_vault
 from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud
@@ -14,13 +14,14 @@ from morpheus.errors import ForestNotFoundError, InvalidInputError, MachineError
 from morpheus.forest import Forest, check_name
 from morpheus.plan import Verb, emptied, is_own, plan_teardown, subjects, torn
 from morpheus.registry import Registry
+from morpheus.registry.care import Place
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
 from morpheus.shelf import Shelf
 from morpheus.vault import Vault
 from morpheus.watch import check_there
 from tasks._retry import all_or_raise
-from tasks.registry import forget_secrets, record, take_lease
+from tasks.registry import forget_readings, forget_secrets, record, take_lease
 from tasks.servers import clear, delete_server, list_servers
 from tasks.share import clear_share
 
@@ -59,7 +60,9 @@ def teardown(
         known, claim, lambda document, now: leaving(document, name, where, now), where.margin
     ) as hold:
         shelf = open_shelf(registry, where) if hold.forest.is_embedded else None
-        return remove_all(where, hold, removable_vault(registry) if where.needs_key else None, shelf)
+        vault = removable_vault(registry) if where.needs_key else None
+        place = site.local_place() if where.provider == "local" else open_place(registry)
+        return remove_all(where, hold, vault, shelf, place)
 
 
 def open_home(settings: config.Settings, name: str, cloud: str, registry: str) -> tuple[Cloud, Registry]:
@@ -91,7 +94,9 @@ def leaving(document: Document, name: str, cloud: Cloud, now: datetime) -> Docum
     return document.with_forest(torn(forest))
 
 
-def remove_all(cloud: Cloud, hold: Hold, vault: Vault | None, shelf: Shelf | None) -> tuple[str, ...]:
+def remove_all(
+    cloud: Cloud, hold: Hold, vault: Vault | None, shelf: Shelf | None, place: Place
+) -> tuple[str, ...]:
     """Delete what is recorded or found, look again, and only then forget."""
     name = hold.forest.name
     steps = plan_teardown(hold.forest, name, list_servers(cloud, hold.registry_id, name))
@@ -110,6 +115,7 @@ def remove_all(cloud: Cloud, hold: Hold, vault: Vault | None, shelf: Shelf | Non
     site.access_folder().forget(name)
     if vault:
         forget_secrets(vault, hold)
+    forget_readings(place, hold)
     if strange:
         log.warning(
             "%s: its record also listed %s, which is no node of it and was not touched",
