@@ -44,12 +44,13 @@ class Measured:
 
 
 def measure(
-    forest: Forest, cloud: Cloud, registry_id: str, *, unread: str = "", window: float = WINDOW
+    forest: Forest, cloud: Cloud, registry_id: str, *, unread: str = "", window: float | None = None
 ) -> Measured:
     """Measure every recorded node of *forest* over *window* seconds, all at once.
 
     Where nobody gets onto the machines (*unread* says why), nothing is known but whether they run.
     """
+    window = WINDOW if window is None else window
     if unread or not cloud.runs_programs:
         health = watch.examine(forest, cloud, registry_id, unread=unread)
         return Measured(health, tuple(Vitals(each.node.name, each.state) for each in health.nodes))
