@@ -18,6 +18,7 @@ from morpheus.trend import FULL, Forecast, Kind, Point, duration, forecast, last
 
 Number = TypeVar("Number", int, float)
 
+CURRENT = "current"  # the state of a node that is well
 CLUSTER = 3  # nodes of the smallest cluster in which one may fail
 
 
@@ -82,6 +83,10 @@ class Vitals:
     @property
     def label(self) -> str:
         return Node(self.node).label
+
+    @property
+    def is_well(self) -> bool:
+        return bool(self.reachable) and self.state == CURRENT
 
 
 @dataclass(frozen=True, slots=True)

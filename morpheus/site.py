@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from morpheus.cloud.local import LocalCloud
     from morpheus.cloud.over_ssh import SshWays
     from morpheus.nats.access import AccessFolder
+    from morpheus.registry.care import Place
     from morpheus.shelf import Shelf
 
 
@@ -170,6 +171,16 @@ def registries(settings: Settings) -> tuple[Registry, ...]:
     """Every registry that is read: this machine's own, and the shared one."""
     shared = shared_registry(settings)
     return (local_registry(), shared) if shared else (local_registry(),)
+
+
+def local_place() -> "Place":
+    """Where the registry of this machine's own forests stands, with the documents beside it."""
+    return functools.partial(file_store, folders.data_dir() / "local.json")
+
+
+def place_of(settings: Settings, forest: Forest) -> "Place":
+    """Where the registry that records *forest* stands, with the documents beside it."""
+    return local_place() if forest.provider == "local" else functools.partial(open_store, settings.registry)
 
 
 def find(settings: Settings, name: str) -> Found | None:

@@ -39,7 +39,7 @@ app = typer.Typer(
     cls=faults.Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Plant NATS forests, watch them, and take them down.",
+    help="Plant NATS forests, watch them, grow them, and take them down.",
 )
 plant_app = typer.Typer(no_args_is_help=True, help="Plant a forest, or heal one that lost something.")
 app.add_typer(plant_app, name="plant")
@@ -139,6 +139,33 @@ def status(
         name, formation = found.forest.name, health.formation
         verdict = f"{name} is not formed" if formation.known else f"Whether {name} is formed is not known"
         raise NotReadyError(f"{verdict}: {formation.reason}.")
+
+
+@app.command()
+def grow(
+    name: NameArgument = None,
+    *,
+    dry_run: DryRunOption = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", min=1, max=100, help="Percent, in the place of every threshold."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Check again and again, and never grow.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Check whether a forest needs more nodes, and add them; exit codes are in docs/grow.md."""
+    from morpheus.cli import growing  # noqa: PLC0415  # for a fast --help
+
+    as_json, found = output is Output.JSON, growing.meant(name)
+    if watch:
+        checked = show.growth_watched(growing.checks(found, threshold), json=as_json)
+    else:
+        checked = growing.check(found, threshold)
+        show.growth(checked, json=as_json)
+    if checked.verdict.wanted and not (dry_run or watch):
+        growing.expand(checked.forest.name, checked.verdict.wanted)
+    if code := growing.EXIT_CODES[checked.verdict.outcome]:
+        raise typer.Exit(code)
 
 
 app.command("connect")(machines.connect)

@@ -286,6 +286,7 @@ def tells(done: Done) -> bool:
         ["--help"],
         ["list"],
         ["status", "oak"],
+        ["grow", "oak", "--dry-run", "--threshold", "100"],
         ["connect", "oak"],
         ["version"],
         ["status", "yew"],

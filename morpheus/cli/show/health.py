@@ -29,7 +29,7 @@ def watched(looks: Iterable["Health"], registry: str, *, json: bool) -> "Health"
     On a terminal each takes the place of the one before; elsewhere they follow each other, JSON one a line.
     """
     seen = None
-    with contextlib.suppress(KeyboardInterrupt), _screen(json=json) as draw:
+    with contextlib.suppress(KeyboardInterrupt), screen(json=json) as draw:
         for seen in looks:
             if json:
                 print(jsonlib.dumps(_health(seen, registry)), flush=True)
@@ -41,7 +41,7 @@ def watched(looks: Iterable["Health"], registry: str, *, json: bool) -> "Health"
 
 
 @contextlib.contextmanager
-def _screen(*, json: bool) -> Iterator[Callable[[str], None]]:
+def screen(*, json: bool) -> Iterator[Callable[[str], None]]:
     """What draws a screen: over the one before on a terminal, below it elsewhere."""
     if json or not sys.stdout.isatty():
         yield lambda text: print(text, flush=True)
