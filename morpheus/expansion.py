@@ -66,13 +66,22 @@ def claimed(forest: Forest, decision: Decision, run: str, now: datetime, price: 
         )
     names = forest.fresh_names(decision.nodes - count)
     born = (Node(name, created_at=now, run=run, metadata=price.metadata) for name in names)
-    return replace(forest.with_nodes(*born), status=Status.GROWING, last_expansion=now)
+    noted = _noted(forest.last_expansion, now)
+    return replace(forest.with_nodes(*born), status=Status.GROWING, last_expansion=noted)
+
+
+def _noted(last: datetime | None, now: datetime) -> datetime:
+    """The time that an expansion *now* is given: one as the registry writes it, and later than the *last*.
+
+    So a decision made before it never fits again, whatever the clock of the store does.
+    """
+    written = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    return written if last is None or last < written else last + timedelta(milliseconds=1)
 
 
 def _check_may_grow(forest: Forest) -> None:
     name = forest.name
-    if forest.status == Status.DELETING:
-        raise RefusedError(f"{name} is being torn down: finish that with morpheus teardown {name}.")
+    _check_stays(forest)
     if forest.status != Status.ACTIVE or any(node.leaving for node in forest.nodes):
         raise RefusedError(
             f"{name} is not whole: nothing was changed. Finish what was begun with morpheus plant, by its "
@@ -91,6 +100,13 @@ def _check_may_grow(forest: Forest) -> None:
     )
 
 
+def _check_stays(forest: Forest) -> None:
+    if forest.status == Status.DELETING:
+        raise RefusedError(
+            f"{forest.name} is being torn down: finish that with morpheus teardown {forest.name}."
+        )
+
+
 def whole_name(forest: Forest, node: str) -> str:
     """The name of the node that is meant by *node*: ``node-4`` is that of this *forest*."""
     return next((each.name for each in forest.nodes if node in {each.label, str(each.number)}), node)
@@ -101,11 +117,12 @@ def check_departure(forest: Forest, name: str) -> None:
 
     Raises:
         InvalidInputError: it has no such node.
-        RefusedError: too few would be left, or its workload owns the cluster.
+        RefusedError: too few would be left, its workload owns the cluster, or all of it is being torn down.
     """
     if name not in {node.name for node in forest.nodes}:
         names = ", ".join(node.label for node in forest.nodes)
         raise InvalidInputError(f"{forest.name} has no node {name}. It has {names}.")
+    _check_stays(forest)
     if forest.is_embedded:
         raise RefusedError(
             f"The workload of {forest.name} owns its cluster, so nobody else can move streams away from "
