@@ -249,3 +249,35 @@ def test_a_node_without_an_answer_keeps_nobody_from_the_others_journals(wounded:
     assert done.code == 7
     assert [line.split(" | ")[0] for line in done.out.splitlines()] == ["node-1", "node-3"]
     assert "oak-node-2" in done.err
+
+
+def test_a_followed_journal_goes_on_where_it_ended_when_the_machine_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MORPHEUS_DATA_DIR", str(tmp_path / "data"))
+    with stand(tmp_path, nodes=1) as made:
+        machine = made.machines["oak-node-1"]
+        journal = machine.folder / "journal"
+
+        def write(time: str, text: str) -> None:
+            with journal.open("a") as file:
+                file.write(f"2026-11-01T{time}+0000 oak nats: {text}\n")
+
+        write("09:00:00.000000", "long ago")
+        write("09:04:02.000000", "the last one")
+        running = made.start("logs", "oak", "--follow", "--lines", "1")
+        running.until("the last one")
+        machine.stop()
+        running.until("It goes on here when oak-node-1 is back.")
+        write("09:04:02.000000", "at the same time")
+        write("09:11:00.000000", "while it was away")
+        machine.start()
+        running.until("while it was away")
+        write("09:12:00.000000", "since it is back")
+        running.until("since it is back")
+        done = running.ended(signal.SIGINT)
+
+    assert done.code == 130
+    words = [line.partition("nats: ")[2] for line in done.out.splitlines()]
+    assert words == ["the last one", "at the same time", "while it was away", "since it is back"]
+    assert done.err.count("It goes on here") == 1
