@@ -11,9 +11,12 @@ from morpheus.growth import Facts, Outcome, Policy, Verdict, judge, point
 from morpheus.history import History
 from morpheus.settings import Settings
 from morpheus.site import Found
+from morpheus.trend import Point
 from morpheus.watch import Health
 
 log = logging.getLogger("morpheus.checkup")
+
+AT_ONCE = 10  # forests; each asks some servers at once, and a program may have but so many connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,11 @@ class Checkup:
     @property
     def forest(self) -> Forest:
         return self.facts.forest
+
+    @property
+    def reading(self) -> Point:
+        """What the history gets of it."""
+        return point(self.facts)
 
 
 def check(  # noqa: PLR0913  # each one is a fact of the check
@@ -75,10 +83,10 @@ def check(  # noqa: PLR0913  # each one is a fact of the check
     if verdict.suggested:  # before that nobody needs to know what a node costs
         facts = replace(facts, price=_price(cloud))
         verdict = judge(facts, policy)
-    seen = point(facts)
-    if keep and seen.worst and verdict.outcome is not Outcome.UNHEALTHY:
-        history.add(seen)
-    return Checkup(measured.health, facts, policy, verdict, found.registry.url)
+    checked = Checkup(measured.health, facts, policy, verdict, found.registry.url)
+    if keep and checked.reading.worst and verdict.outcome is not Outcome.UNHEALTHY:
+        history.add(checked.reading)
+    return checked
 
 
 def _price(cloud: Cloud) -> Price | None:
