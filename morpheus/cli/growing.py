@@ -1,6 +1,5 @@
 """Growing from the command line: find the forest, check it, ask, and say how the command ends."""
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +10,9 @@ from morpheus import checkup, site
 from morpheus import settings as config
 from morpheus.checkup import Checkup
 from morpheus.cli import asking, looking
-from morpheus.errors import ForestBusyError, InvalidInputError, MorpheusError, NotReadyError
-from morpheus.forest import Price, Status, check_count
+from morpheus.errors import InvalidInputError, MorpheusError, NotReadyError
+from morpheus.forest import Price, check_count
 from morpheus.growth import Outcome, Policy
-from morpheus.registry import lease
 from morpheus.site import Found
 
 if TYPE_CHECKING:
@@ -80,27 +78,13 @@ def target(checked: Checkup, wish: Wish) -> int | None:
     Raises:
         InvalidInputError: it has as many as are wished for.
     """
+    if wish.nodes is None or checked.unfinished:
+        return checked.target if wish.auto else checked.wished
     verdict, forest = checked.verdict, checked.forest
     count = len(forest.staying)
-    if is_unfinished(checked):
-        return count
-    if wish.nodes is not None:
-        if check_count(wish.nodes) <= count:
-            raise InvalidInputError(f"{forest.name} has {count} node(s): growing only adds some.")
-        return wish.nodes if verdict.outcome not in {Outcome.UNHEALTHY, Outcome.UNKNOWN} else None
-    if verdict.wanted or (verdict.a_person_may and not wish.auto):
-        return count + verdict.suggested
-    return None
-
-
-def is_unfinished(checked: Checkup) -> bool:
-    """Whether an expansion was begun, and nobody is at it any more."""
-    if checked.forest.status != Status.GROWING:
-        return False
-    with contextlib.suppress(ForestBusyError):
-        lease.check_free(checked.forest, checked.facts.now)
-        return True
-    return False
+    if check_count(wish.nodes) <= count:
+        raise InvalidInputError(f"{forest.name} has {count} node(s): growing only adds some.")
+    return wish.nodes if verdict.outcome not in {Outcome.UNHEALTHY, Outcome.UNKNOWN} else None
 
 
 def agreed(checked: Checkup, nodes: int, wish: Wish) -> bool:

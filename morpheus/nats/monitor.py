@@ -17,7 +17,7 @@ from morpheus.nats.config import authority
 
 TIMEOUT = 2.0  # seconds for one answer
 FRESH = 10e9  # nanoseconds: a replica not heard of for longer counts as away
-AT_ONCE = 100  # servers that are asked; each has three connections meanwhile
+AT_ONCE = 20  # servers that are asked; each has three connections meanwhile
 LONGEST = 32 * 2**20  # bytes of one answer
 
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -145,7 +145,7 @@ async def _get(host: str, port: int, path: str) -> Any:
 
 
 def read_all(addresses: Sequence[tuple[str, int]], *, timeout: float = TIMEOUT) -> list[Reading]:
-    """Ask all servers, many of them at once; the readings come in the order of *addresses*.
+    """Ask all servers, some of them at once; the readings come in the order of *addresses*.
 
     Their bound begins when they are asked: who waits for a turn is not late.
     """

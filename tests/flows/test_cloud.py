@@ -98,7 +98,7 @@ def test_a_stored_block_is_a_cloud(house: Callable[[str], Home], simulator: Simu
     assert {each.location for each in simulator.servers.values()} == {"nbg1"}
     with pytest.raises(InvalidInputError, match="HETZNER_API_TOKEN"):
         grow_check()
-    assert grow_check(cloud="hetzner-cloud/theirs") == {"oak": True}
+    assert grow_check(cloud="hetzner-cloud/theirs") == {"oak": "nothing"}
     teardown("oak", cloud="hetzner-cloud/theirs")
     nothing_is_left(simulator)
 
@@ -289,13 +289,13 @@ def test_servers_of_a_forest_that_no_record_knows_go_as_well(home: Home, simulat
 
 def test_forests_are_measured_by_their_machines(home: Home, simulator: Simulator) -> None:
     plant("oak", nodes=3)
-    assert grow_check() == {"oak": True}
+    assert grow_check() == {"oak": "nothing"}
 
     server = client(simulator).servers.get_by_name("oak-node-2")
     assert server
     server.power_off()
 
-    assert grow_check("oak") == {"oak": False}
+    assert grow_check("oak") == {"oak": "unhealthy"}
     wait_until(  # those that are left may have to elect a leader
         "the survivors to agree",
         lambda: [node.state.split()[0] for node in examine(the_forest("oak")).nodes],
@@ -319,7 +319,7 @@ def test_a_node_without_a_recorded_host_key_keeps_nobody_from_looking_at_the_oth
     states = [node.state for node in health.nodes]
     assert (states[0], states[2]) == ("current", "current")
     assert "No host key of oak-node-2 is recorded" in states[1]
-    assert grow_check() == {"oak": False}
+    assert grow_check() == {"oak": "unhealthy"}
 
 
 # Several users
@@ -347,7 +347,7 @@ def test_two_registries_share_a_project_without_touching_each_other(
 
     ours.enter()
     assert list(ours.forests) == ["oak"]
-    assert grow_check() == {"oak": True}
+    assert grow_check() == {"oak": "nothing"}
     teardown("oak")
     assert list(simulator.servers) == ["yew-node-1"]
     assert len(simulator.firewalls) == len(simulator.placement_groups) == 1

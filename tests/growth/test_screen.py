@@ -149,7 +149,7 @@ def test_numbers_are_told_as_people_say_them(number: float | None, said: str) ->
 
 
 def told(known: Facts, policy: Policy, capsys: pytest.CaptureFixture[str]) -> schema.Check:
-    show.growth(checked(known, policy), json=True)
+    show.grown(checked(known, policy), None, json=True)
     return schema.Check.model_validate_json(capsys.readouterr().out)
 
 

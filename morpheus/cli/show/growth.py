@@ -29,8 +29,7 @@ def growth(checked: "Checkup", *, json: bool) -> None:
 def grown(checked: "Checkup", done: "Grown | None", *, json: bool) -> None:
     """What came of a check: one line of JSON, or for people what was added."""
     if json:
-        added = {"added": list(done.fresh), "seconds": round(done.seconds, 2)} if done else {"added": []}
-        print(jsonlib.dumps({**growth_fields(checked), "seconds": None, **added}), flush=True)
+        print(jsonlib.dumps(growth_fields(checked, done)), flush=True)
     elif done:
         names = ", ".join(Node(name).label for name in done.fresh) or "nothing more"
         count = len(done.forest.staying)
@@ -148,8 +147,8 @@ def amount(number: float | None) -> str:
     return f"{number:.1f}{letter}" if letter else f"{number:.0f}"
 
 
-def growth_fields(checked: "Checkup") -> dict[str, Any]:
-    """One check as docs/grow.md describes it."""
+def growth_fields(checked: "Checkup", done: "Grown | None" = None) -> dict[str, Any]:
+    """One check, and what was *done*, as docs/grow.md describes it."""
     verdict, facts = checked.verdict, checked.facts
     nodes = {node.name: node for node in checked.forest.nodes}
     return {
@@ -178,6 +177,8 @@ def growth_fields(checked: "Checkup") -> dict[str, Any]:
         ],
         "thresholds": {_key(kind): value for kind, value in checked.policy.thresholds.items()},
         "last_expansion": moment(checked.forest.last_expansion),
+        "added": list(done.fresh) if done else [],
+        "seconds": round(done.seconds, 2) if done else None,
         "nodes": [_fields(each, nodes.get(each.node)) for each in facts.vitals],
     }
 
