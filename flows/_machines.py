@@ -100,20 +100,21 @@ def make(ground: Ground, names: tuple[str, ...], without: tuple[str, ...]) -> No
         give_back(ground.cloud, hold, servers, ground.run)
         raise
     placed = [node for node in hold.forest.staying if node.ip and node.name not in without]
+    leaving = [node for node in hold.forest.nodes if node.ip and node not in placed]
     known = tuple(map(server_of, placed))
-    if (admitted := admit(ground.cloud, hold, known)) != known:
+    if (admitted := admit(ground.cloud, hold, known, tuple(map(server_of, leaving)))) != known:
         record("names", hold, lambda forest, _: addressed(forest, admitted))
     ground.phases.ended("recorded")
 
 
 def _orders(ground: Ground, names: tuple[str, ...]) -> list[Order]:
-    """What is ordered for *names*; the host keys with which machines are born are recorded before."""
+    """What is ordered for *names*; what a machine is born with to be entered is recorded before."""
     hold, outfit, told = ground.hold, ground.outfit, dict.fromkeys(names, "")
     if isinstance(outfit, MachineOutfit):
         unborn = [name for name in names if "host_key" not in hold.forest.node(name).metadata]
         if unborn:
-            keys = {name: outfit.host_key(name) for name in unborn}
-            record("host-keys", hold, lambda forest, _: keyed(forest, keys))
+            keys, port = {name: outfit.host_key(name) for name in unborn}, ground.wait.ssh_port
+            record("host-keys", hold, lambda forest, _: keyed(forest, keys, port))
         told = {name: outfit.user_data(hold.forest, hold.forest.node(name)) for name in names}
     siblings, forest = len(hold.forest.staying), hold.forest.name
     return [Order(name, forest, hold.registry_id, ground.run, siblings, told[name]) for name in names]

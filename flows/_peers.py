@@ -9,7 +9,7 @@ from morpheus.cloud import Cloud
 from morpheus.errors import MorpheusError, RefusedError, UnreachableError
 from morpheus.forest import Node
 from morpheus.machine import NATS, Machine
-from morpheus.nats import admin
+from morpheus.nats import admin, streams
 from morpheus.nats.access import Access
 from morpheus.registry.lease import Hold
 from morpheus.settings import ProvisioningSettings
@@ -38,10 +38,10 @@ def streams_at_stake(
     if not survivors:
         return ()  # those that leave never got ready, and there is no cluster yet
 
-    def ask() -> admin.AtRisk:
+    def ask() -> streams.AtRisk:
         with client_urls(survivors, cloud) as urls:
             names = [node.name for node in survivors]
-            risk = asyncio.run(admin.at_risk(urls, access.app_seed, access.system_seed, names))
+            risk = asyncio.run(streams.at_risk(urls, access.app_seed, access.system_seed, names))
         refuse_weakened(risk, leaving)
         return risk
 
@@ -80,7 +80,7 @@ def _answering(nodes: Sequence[Node], cloud: Cloud) -> Iterator[tuple[Machine, i
             log.info("%s cannot be entered any more: %s", node.name, error)
 
 
-def refuse_weakened(risk: admin.AtRisk, leaving: tuple[str, ...]) -> None:
+def refuse_weakened(risk: streams.AtRisk, leaving: tuple[str, ...]) -> None:
     """Raise RefusedError when streams have copies left of which none may be complete."""
     if risk.weakened:
         raise RefusedError(
@@ -92,9 +92,13 @@ def refuse_weakened(risk: admin.AtRisk, leaving: tuple[str, ...]) -> None:
 
 
 def remove_peers(cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Access | None) -> None:
-    """Take *leaving* out of the cluster, then whatever is left of their machines, then their records."""
+    """Take *leaving* out of the cluster, then whatever is left of their machines, then their records.
+
+    Their servers are silent before: one that connects once more after it was taken out counts again.
+    """
     survivors = [node for node in hold.forest.staying if node.ip]
     if access and survivors:
+        silence(cloud, hold, leaving)
         with client_urls(survivors, cloud) as urls:
             for name in leaving:
                 hold.check()
@@ -102,3 +106,19 @@ def remove_peers(cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Acc
                 log.info("%s: removed from the cluster", name)
     all_or_raise([delete_server.submit(name, cloud, hold) for name in leaving])
     record("departure", hold, lambda forest, _: forest.without(*leaving))
+
+
+def silence(cloud: Cloud, hold: Hold, names: tuple[str, ...]) -> None:
+    """Stop the servers on the machines *names*; a machine that cannot be entered goes at once."""
+    there = {server.name for server in cloud.list_servers(hold.registry_id, hold.forest.name)}
+    shut = []
+    for node in hold.forest.nodes:
+        if node.name not in names or node.name not in there:
+            continue
+        hold.check()
+        try:
+            machine_of(node, cloud).stop(NATS)
+        except MorpheusError as error:
+            log.warning("%s cannot be entered, so its machine goes first: %s", node.name, error)
+            shut.append(node.name)
+    all_or_raise([delete_server.submit(name, cloud, hold) for name in shut])

@@ -5,7 +5,7 @@ import logging
 from flows._machines import Ground, bring_up, same
 from flows._peers import remove_peers
 from morpheus.errors import NotReadyError
-from morpheus.forest import Status
+from morpheus.forest import Forest, Node, Status
 from morpheus.nats.cluster import CURRENT, members
 from morpheus.outfit import Outfit
 from morpheus.plan import replaced
@@ -14,6 +14,7 @@ from tasks._retry import all_or_raise
 from tasks.nats import (
     await_streams,
     bring_workload,
+    carry,
     restart_workload,
     start_workload,
     verify_cluster,
@@ -71,11 +72,21 @@ def prove(ground: Ground, outfit: Outfit, *, healed: bool) -> None:
     """The cluster is formed, the streams of a *healed* one are complete, and the workload runs."""
     hold, wait, access = ground.hold, ground.wait, outfit.access
     verify(ground, outfit)
+    if access:
+        for node in added_to(hold.forest):  # one after the other: each clears the probes of others away
+            carry(node, hold.forest, ground.cloud, access, wait.readiness_timeout)
     if healed and access:
         lost = hold.forest.lost_streams
         await_streams(hold.forest, ground.cloud, access, lost, wait.readiness_timeout)
     if outfit.has_workload:
         employ(ground, outfit)
+
+
+def added_to(forest: Forest) -> tuple[Node, ...]:
+    """The nodes by which *forest* grows."""
+    if forest.status != Status.GROWING:
+        return ()
+    return tuple(node for node in forest.staying if node.status == Status.PROVISIONING)
 
 
 def employ(ground: Ground, outfit: Outfit) -> None:

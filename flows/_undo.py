@@ -7,7 +7,7 @@ runs in a process of their own after the flow's process has died.
 import contextlib
 import functools
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from blocks import open_cloud, open_registry, open_shelf, open_vault, removable_vault
 from morpheus import site
 from morpheus.cloud import Cloud, Server
-from morpheus.errors import ForestBusyError, MorpheusError, RefusedError
+from morpheus.errors import ForestBusyError, LeaseLostError, MorpheusError, RefusedError
 from morpheus.forest import Forest, Status
 from morpheus.machine import StoreState
 from morpheus.names import name_from
@@ -31,6 +31,25 @@ from morpheus.watch import look, server_of
 log = logging.getLogger("morpheus.undo")
 
 AT_ONCE = 10  # machines that are removed
+
+
+def take_back(undoing: Callable[[], None], hold: Hold, error: BaseException) -> None:
+    """Take back a run, which ended with *error*, by *undoing*; where that fails, say what may be left.
+
+    Raises:
+        LeaseLostError: another operation took the forest over, which is why the run could not go on.
+    """
+    try:
+        undoing()
+    except LeaseLostError as lost:
+        if isinstance(error, Exception):
+            raise lost from error
+    except MorpheusError as fault:
+        log.warning(
+            "%s: what was made could not all be removed again (%s) It stays recorded and may cost: run this "
+            "again to go on, or morpheus teardown %s",
+            *(hold.forest.name, fault, hold.forest.name),
+        )
 
 
 def undo(cloud: Cloud, hold: Hold, run: str, vault: Vault | None, shelf: Shelf | None = None) -> None:
@@ -56,7 +75,11 @@ def undo(cloud: Cloud, hold: Hold, run: str, vault: Vault | None, shelf: Shelf |
                 shelf.clear(forest.name)
         elif removed:  # their addresses may be somebody else's soon
             hold.check()
-            cloud.admit(hold.registry_id, forest.name, [server_of(node) for node in rest.staying if node.ip])
+            staying, leaving = (
+                [server_of(node) for node in rest.nodes if node.ip and node.leaving is goes]
+                for goes in (False, True)
+            )
+            cloud.admit(hold.registry_id, forest.name, staying, leaving)
     except MorpheusError as error:  # it costs nothing, and the next plant of that name sees to it
         log.warning("%s", error)
 
@@ -145,7 +168,7 @@ def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         try:
             claim = Claim(name, "undo", run)
             with Hold(registry, claim, lambda document, _: document, margin=cloud.margin) as hold:
-                shelf = open_shelf(slug, cloud) if forest.is_embedded else None
+                shelf = _shelf(slug, cloud) if cloud.needs_key else None
                 undo(entered(cloud, vault, hold.forest), hold, run, vault, shelf)
         except ForestBusyError as error:
             log.warning("%s", error)
@@ -158,6 +181,18 @@ def _vault(registry: str, key: str) -> Vault:
     except MorpheusError as error:
         log.warning("%s", error)
         return removable_vault(registry)
+
+
+def _shelf(registry: str, cloud: Cloud) -> Shelf | None:
+    """The homes of forests beside the registry; where they cannot be looked for, the servers go all the same.
+
+    A home is made before anything tells that a forest has one, so it is looked for with every forest.
+    """
+    try:
+        return open_shelf(registry, cloud)
+    except MorpheusError as error:
+        log.warning("%s", error)
+        return None
 
 
 def entered(cloud: Cloud, vault: Vault | None, forest: Forest) -> Cloud:

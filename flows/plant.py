@@ -4,57 +4,34 @@ A run that stops halfway leaves a forest in the status ``provisioning`` that pla
 the run itself created is removed when it fails or is cancelled (``keep`` leaves it for a later run).
 """
 
-import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.runtime import flow_run
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from blocks import open_cloud, open_registry, open_shelf, open_vault
-from flows._machines import Ground, bring_up, deliver
-from flows._peers import remove_peers, streams_at_stake
-from flows._proof import prove
+from blocks import open_cloud, open_registry
+from flows._machines import Ground
+from flows._raising import Kit, raise_forest
 from flows._story import Phases, publish
-from flows._undo import sweep, undo
-from morpheus import folders, site
+from flows._undo import sweep, take_back, undo
 from morpheus import settings as config
-from morpheus.cloud import Cloud
-from morpheus.embedded import EmbeddedOutfit, check_heal, check_mode, is_wanted
-from morpheus.errors import LeaseLostError, MorpheusError
-from morpheus.forest import MAX_NODES, Forest, Price, size_warning, wanted_nodes
-from morpheus.machine.binaries import Binary, find_programs
-from morpheus.machine.bootstrap import read_script
+from morpheus import site
+from morpheus.embedded import check_mode
+from morpheus.forest import MAX_NODES, Forest, size_warning, wanted_nodes
 from morpheus.names import name_from
-from morpheus.outfit import LocalOutfit, MachineOutfit, Outfit
-from morpheus.plan import (
-    Verb,
-    Wanted,
-    activated,
-    check_budget,
-    plan_plant,
-    replaced,
-    reserve,
-    subjects,
-)
+from morpheus.plan import Wanted, check_budget, reserve
 from morpheus.registry.document import Document
-from morpheus.registry.lease import Claim, Hold
-from morpheus.shelf import Shelf
-from morpheus.vault import Vault
+from morpheus.registry.lease import Claim
 from morpheus.wait import let_wait
 from tasks._retry import settle
-from tasks.registry import record, take_lease, unlock
-from tasks.servers import observe
-from tasks.share import make_share
+from tasks.registry import take_lease
 
 log = logging.getLogger("morpheus.plant")
-
-Found = Callable[[str | None], tuple[Binary | None, Binary | None]]
-"""nats-server and the workload for a platform; None is this computer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +94,11 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
     if is_new:
         wanted = replace(wanted, price=where.price())
     site.check_unique(settings, wanted.name, known)
-    vault = open_vault(registry, key) if where.needs_key else None
-    found = functools.cache(functools.partial(find_programs, settings.integration, folders.cache_dir()))
-    for target in where.platforms():  # what cannot be fetched is said before anything is made
-        found(target)
-    embedded = where.needs_key and is_wanted(settings.integration)
-    shelf = open_shelf(registry, where) if embedded else None
-    script = read_script(settings.integration.bootstrap_script)
+    kit = Kit.of(where, settings, registry, key)  # what is missing is said before anything is made
 
     def reserved(document: Document, now: datetime) -> Document:
         forest = reserve(document.forests.get(wanted.name), wanted, now)
-        check_mode(forest, embedded=embedded)
+        check_mode(forest, embedded=kit.embedded)
         check_budget(document.forests, forest, settings.budget.max_monthly_eur)
         return document.with_forest(forest)
 
@@ -136,98 +107,14 @@ def plant(  # noqa: PLR0913, PLR0917  # each one is a choice of the person who p
         try:
             if warning := size_warning(len(hold.forest.staying)):
                 log.warning(warning)
-            where, outfit = equipped(where, hold, vault, settings, found, script, shelf)
+            where, outfit = kit.equipped(hold)
             lost = raise_forest(Ground(where, hold, outfit, run, settings.provisioning, phases))
         except BaseException as error:
             if not isinstance(error, Exception):
                 log.warning("%s: stopping; what is under way ends, what was made goes again", wanted.name)
             settle()
             if not keep:
-                take_back(where, hold, run, error, vault, shelf)
+                take_back(lambda: undo(where, hold, run, kit.vault, kit.shelf), hold, error)
             raise
     publish(hold.forest, phases)
     return Planted(hold.forest, phases.seconds, lost, phases.ends, phases.began)
-
-
-def take_back(  # noqa: PLR0913, PLR0917  # each one is a part of what was made
-    cloud: Cloud, hold: Hold, run: str, error: BaseException, vault: Vault | None, shelf: Shelf | None
-) -> None:
-    """Undo the run, which ended with *error*; where that is not possible, say what may be left.
-
-    Raises:
-        LeaseLostError: another operation took the forest over, which is why the run could not go on.
-    """
-    try:
-        undo(cloud, hold, run, vault, shelf)
-    except LeaseLostError as lost:
-        if isinstance(error, Exception):
-            raise lost from error
-    except MorpheusError as fault:
-        log.warning(
-            "%s: what was made could not all be removed again (%s) It stays recorded and may cost: plant "
-            "again to go on, or morpheus teardown %s",
-            *(hold.forest.name, fault, hold.forest.name),
-        )
-
-
-def equipped(  # noqa: PLR0913, PLR0917  # each one is a part of it
-    cloud: Cloud,
-    hold: Hold,
-    vault: Vault | None,
-    settings: config.Settings,
-    found: Found,
-    script: bytes | None,
-    shelf: Shelf | None,
-) -> tuple[Cloud, Outfit | None]:
-    """The cloud as its machines are entered for this forest, and what they are given."""
-    if vault:
-        secrets = unlock(vault, hold)
-        entered = cloud.entered_with(SecretStr(secrets.ssh_key))
-        if not is_wanted(settings.integration):
-            return entered, MachineOutfit(secrets, settings, found, script=script)
-        share = make_share(shelf, vault, hold) if shelf else None
-        return entered, EmbeddedOutfit(secrets, settings, found, script=script, shelf=shelf, share=share)
-    if not cloud.runs_programs:
-        log.warning("only machines are made: no programs can be put on those of %s", cloud.provider)
-        return cloud, None
-    server, workload = found(None)
-    assert server
-    log.info("nats-server %s from %s", server.version, server.origin)
-    access = site.access_folder().ensure(hold.forest.name)
-    return cloud, LocalOutfit(access, server.path, workload.path if workload else None)
-
-
-def raise_forest(ground: Ground) -> tuple[str, ...]:
-    """From whatever is there to an active forest; returns the streams that were lost before."""
-    hold, forest, outfit = ground.hold, ground.hold.forest, ground.outfit
-    steps = plan_plant(forest, observe(ground.cloud, hold.registry_id, forest.name, forest))
-
-    if leaving := subjects(steps, Verb.REMOVE_PEER):
-        retiring = subjects(steps, Verb.RETIRE)
-        check_heal(forest, retiring)
-        bring_up(ground, subjects(steps, Verb.REVIVE), without=retiring)
-        lost: tuple[str, ...] = ()
-        access = outfit.access if outfit else None
-        if access:
-            lost = streams_at_stake(ground.cloud, hold, leaving, access, ground.wait)
-        fresh = subjects(steps, Verb.RESERVE)
-        price = ground.cloud.price() if fresh else Price()
-        record(
-            "replacement",
-            hold,
-            lambda forest, now: replaced(forest, retiring, fresh, lost, ground.run, now, price),
-        )
-        remove_peers(ground.cloud, hold, leaving, access)
-        bring_up(ground, subjects(steps, Verb.CREATE))
-    else:
-        bring_up(ground, (*subjects(steps, Verb.REVIVE), *subjects(steps, Verb.CREATE)))
-
-    lost = hold.forest.lost_streams
-    if outfit:
-        prove(ground, outfit, healed=bool(leaving or subjects(steps, Verb.REVIVE)))
-        ground.phases.ended("verified")
-    record("active", hold, lambda forest, _: activated(forest))
-    if hold.forest.is_embedded and outfit:
-        deliver(ground, outfit, hold.forest.staying)  # as it stands in the registry now
-    ground.phases.ended("active")
-    return lost

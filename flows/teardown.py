@@ -1,7 +1,9 @@
 """Tear a forest down: machines first, the record last, so that nothing is forgotten that still exists."""
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -59,10 +61,11 @@ def teardown(
     with take_lease(
         known, claim, lambda document, now: leaving(document, name, where, now), where.margin
     ) as hold:
-        shelf = open_shelf(registry, where) if hold.forest.is_embedded else None
-        vault = removable_vault(registry) if where.needs_key else None
         place = site.local_place() if where.provider == "local" else open_place(registry)
-        return remove_all(where, hold, vault, shelf, place)
+        if not where.needs_key:
+            return remove_all(where, hold, place)
+        # Its home is made before anything tells that it has one, so it is looked for with every forest.
+        return remove_all(where, hold, place, removable_vault(registry), partial(open_shelf, registry, where))
 
 
 def open_home(settings: config.Settings, name: str, cloud: str, registry: str) -> tuple[Cloud, Registry]:
@@ -95,7 +98,11 @@ def leaving(document: Document, name: str, cloud: Cloud, now: datetime) -> Docum
 
 
 def remove_all(
-    cloud: Cloud, hold: Hold, vault: Vault | None, shelf: Shelf | None, place: Place
+    cloud: Cloud,
+    hold: Hold,
+    place: Place,
+    vault: Vault | None = None,
+    find_shelf: Callable[[], Shelf | None] | None = None,
 ) -> tuple[str, ...]:
     """Delete what is recorded or found, look again, and only then forget."""
     name = hold.forest.name
@@ -108,8 +115,8 @@ def remove_all(
             f"{', '.join(server.name for server in left)} still exist, so {name} stays recorded: "
             f"run morpheus teardown {name} again."
         )
-    if shelf:
-        clear_share(shelf, hold)
+    if find_shelf:
+        clear_share(find_shelf, hold)
     record("end", hold, lambda forest, _: emptied(forest))
     clear(cloud, hold)
     site.access_folder().forget(name)

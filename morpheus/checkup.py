@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 
 from morpheus import site, vitals
 from morpheus.cloud import Cloud
-from morpheus.errors import ForestNotFoundError, MorpheusError
-from morpheus.forest import Forest, Price
+from morpheus.errors import ForestBusyError, ForestNotFoundError, MorpheusError
+from morpheus.forest import Forest, Price, Status
 from morpheus.growth import Facts, Outcome, Policy, Verdict, judge, point
+from morpheus.health import Health
 from morpheus.history import History
+from morpheus.registry.lease import check_free
 from morpheus.settings import Settings
 from morpheus.site import Found
 from morpheus.trend import Point
-from morpheus.watch import Health
 
 log = logging.getLogger("morpheus.checkup")
 
@@ -32,6 +33,31 @@ class Checkup:
     @property
     def forest(self) -> Forest:
         return self.facts.forest
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether an expansion was begun, and nobody is at it any more."""
+        if self.forest.status != Status.GROWING:
+            return False
+        try:
+            check_free(self.forest, self.facts.now)
+        except ForestBusyError:
+            return False
+        return True
+
+    @property
+    def target(self) -> int | None:
+        """How many nodes the forest is to have, if nobody is asked; None where it is left as it is."""
+        count = len(self.forest.staying)
+        if self.unfinished:
+            return count
+        return count + self.verdict.wanted if self.verdict.wanted else None
+
+    @property
+    def wished(self) -> int | None:
+        """How many nodes it is to have if a person says yes, who may more than nobody."""
+        suggested = self.verdict.suggested if self.verdict.a_person_may else 0
+        return self.target or (len(self.forest.staying) + suggested if suggested else None)
 
     @property
     def reading(self) -> Point:

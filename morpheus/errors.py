@@ -9,6 +9,7 @@ MorpheusError
     ReloadError                 reload and decide again: the world changed under us
         RegistryConflictError   another writer came first
         PortTakenError          a port that was free a moment ago is not
+        OvertakenError          another one did meanwhile what was decided
     StopError                   a person has to act; the sentence says how
         InvalidInputError       a name, size, setting or argument that cannot be
         ForestNotFoundError     no forest of that name is recorded
@@ -74,6 +75,12 @@ class RegistryConflictError(ReloadError):
 
 class PortTakenError(ReloadError):
     """A port that was free a moment ago is not any more."""
+
+
+class OvertakenError(ReloadError):
+    """The forest is not any more as it was when something was decided about it."""
+
+    exit_code = 4
 
 
 class StopError(MorpheusError):

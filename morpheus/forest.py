@@ -165,6 +165,11 @@ class Node:
         return replace(Ports(), **{kind: port for kind, port in read.items() if port})
 
     @property
+    def ssh_port(self) -> int | None:
+        """Where SSH answers on its machine; None where that was not recorded when it was born."""
+        return whole_number(self.metadata.get("ssh_port", ""), MAX_PORT)
+
+    @property
     def price(self) -> Price:
         return Price.of(self.metadata)
 

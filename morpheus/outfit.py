@@ -150,7 +150,7 @@ class MachineOutfit:
                 installs_nats=wanted.nats_install,
                 installs_workload=wanted.nimsforest_install,
                 resources=Resources.of(wanted),
-                ssh_port=self.settings.provisioning.ssh_port,
+                ssh_port=node.ssh_port or self.settings.provisioning.ssh_port,
             )
         )
 

@@ -309,9 +309,12 @@ def addressed(forest: Forest, servers: Sequence[Server]) -> Forest:
     )
 
 
-def keyed(forest: Forest, host_keys: Mapping[str, str]) -> Forest:
-    """*forest* with the host keys, by node, with which machines are to be born; before they are made."""
-    born = (_told(forest.node(name), host_key=key) for name, key in host_keys.items())
+def keyed(forest: Forest, host_keys: Mapping[str, str], ssh_port: int) -> Forest:
+    """*forest* with the host keys, by node, with which machines are to be born; before they are made.
+
+    Where SSH answers on them is recorded as well: the setting may be another one later.
+    """
+    born = (_told(forest.node(name), host_key=key, ssh_port=str(ssh_port)) for name, key in host_keys.items())
     return forest.with_nodes(*born)
 
 
@@ -335,7 +338,8 @@ def _told(node: Node, **more: str) -> Node:
 def activated(forest: Forest) -> Forest:
     """*forest* once it is ready."""
     nodes = (replace(node, status=Status.ACTIVE) for node in forest.staying)
-    return replace(forest.with_nodes(*nodes), status=Status.ACTIVE, lost_streams=())
+    size = size_word(len(forest.staying))
+    return replace(forest.with_nodes(*nodes), size=size, status=Status.ACTIVE, lost_streams=())
 
 
 def torn(forest: Forest) -> Forest:

@@ -173,7 +173,7 @@ class ProvisioningSettings(_Part):
     )
     readiness_timeout: float = Field(60.0, gt=0, description="Seconds until a cluster must be ready.")
     readiness_interval: float = Field(0.02, gt=0, description="Seconds between two looks at it.")
-    ssh_port: int = Field(22, ge=1, le=65535, description="Port of SSH on nodes.")
+    ssh_port: int = Field(22, ge=1, le=65535, description="Port of SSH on new nodes; others keep theirs.")
 
 
 class GrowthSettings(_Part):

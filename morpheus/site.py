@@ -65,10 +65,13 @@ def local_registry(folder: Path | None = None) -> Registry:
     return Registry(LocalStore((folder or folders.data_dir()) / "local.json"))
 
 
-def local_cloud(folder: Path | None = None) -> "LocalCloud":
+def local_cloud(settings: Settings | None = None) -> "LocalCloud":
+    """The cloud of this machine; *settings* say what new servers of it may use."""
     from morpheus.cloud.local import LocalCloud  # noqa: PLC0415  # list never needs it
+    from morpheus.machine.limits import wanted_limits  # noqa: PLC0415
 
-    return LocalCloud(folder or folders.data_dir())
+    wanted = wanted_limits((settings or Settings()).integration)
+    return LocalCloud(folders.data_dir(), wanted=wanted)
 
 
 def access_folder(folder: Path | None = None) -> "AccessFolder":
@@ -84,11 +87,12 @@ def configured_cloud(settings: Settings) -> Cloud:
         InvalidInputError: there is no token for it.
     """
     if settings.machine.provider == "local":
-        return local_cloud()
+        return local_cloud(settings)
     from morpheus.cloud.hetzner import HetznerCloud  # noqa: PLC0415  # imports hcloud
 
-    enter = functools.partial(_by_ssh, settings.provisioning.ssh_port)
-    return HetznerCloud(settings.machine, settings.firewall, settings.dns, enter=enter)
+    port = settings.provisioning.ssh_port
+    enter = functools.partial(_by_ssh, port)
+    return HetznerCloud(settings.machine, settings.firewall, settings.dns, enter=enter, ssh_port=port)
 
 
 def ways(settings: Settings, key: SecretStr) -> "SshWays":

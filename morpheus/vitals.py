@@ -17,11 +17,11 @@ from morpheus.cloud import Cloud
 from morpheus.errors import MachineError, RefusedError, UnreachableError
 from morpheus.forest import Forest, Node
 from morpheus.growth import Vitals
+from morpheus.health import Health, NodeHealth, examine
 from morpheus.machine import gauges
 from morpheus.machine.gauges import Gauges
 from morpheus.nats.monitor import Reading
 from morpheus.trend import Kind
-from morpheus.watch import Health, NodeHealth
 
 log = logging.getLogger("morpheus.vitals")
 
@@ -52,11 +52,11 @@ def measure(
     """
     window = WINDOW if window is None else window
     if unread or not cloud.runs_programs:
-        health = watch.examine(forest, cloud, registry_id, unread=unread)
+        health = examine(forest, cloud, registry_id, unread=unread)
         return Measured(health, tuple(Vitals(each.node.name, each.state) for each in health.nodes))
     with ThreadPoolExecutor(1) as pool:  # while the servers are asked, the machines measure themselves
         loads = pool.submit(_loads, [node for node in forest.staying if node.ip], cloud, window)
-        health = watch.examine(forest, cloud, registry_id)
+        health = examine(forest, cloud, registry_id)
         alive = [each.node for each in health.nodes if each.reading.known]
         asked = max((each.reading.asked for each in health.nodes if each.reading.known), default=0.0)
         time.sleep(max(0.0, asked + window - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Looking at a forest through its machines: what is there, what it says of itself, is it ready."""
+"""Looking at a forest through its machines: what is there, what its servers say, is it ready."""
 
 import asyncio
 import contextlib
@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from morpheus.cloud import Cloud, Server
-from morpheus.errors import MachineError, MorpheusError, NotReadyError, RefusedError, UnreachableError
+from morpheus.errors import MorpheusError, NotReadyError, RefusedError, UnreachableError
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, Machine, StoreState
-from morpheus.nats import admin, config, greeting, monitor
-from morpheus.nats.cluster import Formation, heard, judge, without_stores
+from morpheus.nats import admin, config, greeting, monitor, streams
+from morpheus.nats.cluster import Formation, heard, judge
 from morpheus.nats.monitor import Reading
 from morpheus.plan import Sight
 from morpheus.registry.document import Document
@@ -72,18 +72,19 @@ def _sight(cloud: Cloud, server: Server) -> Sight:
 def check_there(document: Document, name: str, cloud: Cloud) -> None:
     """Raise RefusedError when *cloud* has nothing at all of a forest whose record names machines.
 
-    It may be another project: there every machine seems to be gone, while it goes on and costs.
+    It may be another project: there every machine seems to be gone, while it goes on and costs. The host key
+    that a machine is born with is recorded before it is made, its address afterwards.
     """
     forest = document.forests.get(name)
-    machines = sum(bool(node.ip) for node in forest.nodes) if forest else 0
+    machines = sum(bool(node.ip or "host_key" in node.metadata) for node in forest.nodes) if forest else 0
     if not machines or cloud.provider == "local":
         return
     registry_id = document.registry_id or ""
     if cloud.list_servers(registry_id, name) or cloud.holdings(registry_id, name):
         return
     raise RefusedError(
-        f"{name} has {machines} recorded machine(s), and this project has nothing of it: use the token of "
-        "the project in which it was planted. Nothing was changed. If its machines are gone for certain: "
+        f"{name} has {machines} machine(s) by its record, and this project has nothing of it: use the token "
+        "of the project in which it was planted. Nothing was changed. If its machines are gone for certain: "
         f"morpheus teardown {name} --gone"
     )
 
@@ -229,7 +230,7 @@ def wait_streams(
     def behind() -> tuple[str, ...]:
         with client_urls(forest.staying, cloud) as urls:
             try:
-                return asyncio.run(admin.streams(urls, seed)).behind(lost)
+                return asyncio.run(streams.streams(urls, seed)).behind(lost)
             except UnreachableError as error:
                 return (str(error),)
 
@@ -245,114 +246,6 @@ def wait_streams(
     except NotReadyError as error:
         log.warning("%s", error)
         return behind()
-
-
-@dataclass(frozen=True, slots=True)
-class NodeHealth:
-    """One node as people look at it.
-
-    ``state`` is "current" or says what is wrong; ``cpu`` is percent of all cores of its machine,
-    ``memory`` bytes of the server's process; both None where nothing was measured. ``pid`` and
-    ``workload_pid`` are of this machine's processes, None where there is none.
-    """
-
-    node: Node
-    state: str
-    reading: Reading
-    pid: int | None
-    workload_pid: int | None
-
-    @property
-    def cpu(self) -> float | None:
-        return self.reading.cpu / self.reading.cores if self.reading.known else None
-
-    @property
-    def memory(self) -> int | None:
-        return self.reading.memory if self.reading.known else None
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """A forest as people look at it; ``unread`` says why nothing but its machines was looked at."""
-
-    forest: Forest
-    formation: Formation
-    nodes: tuple[NodeHealth, ...]
-    unread: str = ""
-
-
-def examine(forest: Forest, cloud: Cloud, registry_id: str, *, unread: str = "") -> Health:
-    """Measure every recorded node of *forest*, all at once; one that is away costs its own time only.
-
-    Where programs cannot be put on machines, or nobody enters them (*unread* says why), what is seen is
-    whether the machines run.
-    """
-    if unread or not cloud.runs_programs:
-        return machines_only(forest, cloud.list_servers(registry_id, forest.name), unread)
-    nodes = forest.staying
-    with ThreadPoolExecutor(AT_ONCE) as pool:  # which also opens the ways
-        looked = pool.map(functools.partial(_inside, cloud), nodes)
-        insides = dict(zip((node.name for node in nodes), looked, strict=True))
-    readings = read_nodes([node for node in nodes if node.ip and not insides[node.name].fault], cloud)
-    readings = {node.name: readings.get(node.name, _silence(node, insides[node.name])) for node in nodes}
-    gone = [node.name for node in nodes if node.ip and insides[node.name].store is StoreState.GONE]
-    formation = (
-        without_stores(judged(nodes, readings), gone) if nodes else Formation(False, "it has no nodes", {})
-    )
-    rows = tuple(
-        NodeHealth(
-            node,
-            formation.states[node.name],
-            readings[node.name],
-            insides[node.name].nats,
-            insides[node.name].workload,
-        )
-        for node in nodes
-    )
-    return Health(forest, formation, rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _Inside:
-    """What stands and runs on a node's machine: process ids, None where nothing does.
-
-    ``fault`` says why nobody gets onto it; then nothing bad is known of the rest.
-    """
-
-    store: StoreState = StoreState.HELD
-    nats: int | None = None
-    workload: int | None = None
-    fault: str = ""
-
-
-def _inside(cloud: Cloud, node: Node) -> _Inside:
-    """Look into the machine of *node*."""
-    if not node.ip:
-        return _Inside()
-    try:
-        machine = machine_of(node, cloud)
-        return _Inside(cloud.store(server_of(node)), machine.pid(NATS), machine.pid(WORKLOAD))
-    except (UnreachableError, RefusedError, MachineError) as error:
-        log.info("%s gives no answer: %s", node.name, error)
-        return _Inside(fault=str(error))
-
-
-def _silence(node: Node, inside: _Inside) -> Reading:
-    return Reading(error=inside.fault if node.ip else "it has no machine yet")
-
-
-def machines_only(forest: Forest, servers: Sequence[Server], unread: str = "") -> Health:
-    """What the cloud tells: which machines run. *unread* says why nobody looked at what runs on them."""
-    there = {server.name: server.status for server in servers}
-    states = {node.name: there.get(node.name, "no machine") for node in forest.staying}
-    running = sum(state == Server.RUNNING for state in states.values())
-    reason = f"{running} of {len(states)} machines run; what runs on them is not known"
-    if strangers := sorted(there.keys() - {node.name for node in forest.nodes}):
-        reason += f"; {', '.join(strangers)} exist without a record"
-    formation = Formation(running == len(states) > 0, reason, states)
-    unseen = Reading(error="nobody looked")
-    nodes = (NodeHealth(node, states[node.name], unseen, None, None) for node in forest.staying)
-    return Health(forest, formation, tuple(nodes), unread or "programs cannot be put on these machines")
 
 
 @contextlib.contextmanager

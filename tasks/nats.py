@@ -1,5 +1,6 @@
 """NATS on the nodes: configure, start, prove."""
 
+import asyncio
 import logging
 
 from prefect import task
@@ -8,11 +9,12 @@ from morpheus.cloud import Cloud
 from morpheus.embedded import brought
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, Machine, is_stale
+from morpheus.nats import admin
 from morpheus.nats.access import Access
 from morpheus.nats.cluster import Formation
 from morpheus.outfit import File, Outfit
 from morpheus.registry.lease import Hold
-from morpheus.watch import machine_of, read_nodes, wait_heard, wait_ready, wait_streams
+from morpheus.watch import client_urls, machine_of, read_nodes, wait_heard, wait_ready, wait_streams
 from tasks._retry import RETRYING
 
 log = logging.getLogger("morpheus.tasks")
@@ -111,6 +113,15 @@ def verify_cluster(
 def verify_servers(forest: Forest, cloud: Cloud, timeout: float, interval: float) -> Formation:
     """Wait until the servers that the workload brings answer, and a message passed between them."""
     return wait_heard(forest, cloud, timeout=timeout, interval=interval)
+
+
+@task(task_run_name="carry-{node.name}", **RETRYING)
+def carry(node: Node, forest: Forest, cloud: Cloud, access: Access, timeout: float) -> None:
+    """Wait until *node* has stored a message in a stream of its own, which another one read."""
+    others = [each for each in forest.staying if each.name != node.name]
+    with client_urls(others, cloud) as urls:
+        took = asyncio.run(admin.probe(urls, access.app_seed, timeout=timeout, on=node.name))
+    log.info("%s: it stored a message after %.2f s", node.name, took)
 
 
 @task(task_run_name="streams-{forest.name}", **RETRYING)

@@ -56,10 +56,15 @@ def delete_server(name: str, cloud: Cloud, hold: Hold) -> None:
 
 
 @task(task_run_name="admit-{hold.forest.name}", **RETRYING)
-def admit(cloud: Cloud, hold: Hold, nodes: tuple[Server, ...]) -> tuple[Server, ...]:
-    """Let *nodes* reach each other and be found, and none that was before; return them as to be recorded."""
+def admit(
+    cloud: Cloud, hold: Hold, nodes: tuple[Server, ...], leaving: tuple[Server, ...] = ()
+) -> tuple[Server, ...]:
+    """Let *nodes* reach each other and be found, and none that was before; return them as to be recorded.
+
+    Those that are *leaving* are entered still.
+    """
     hold.check()
-    admitted = tuple(cloud.admit(hold.registry_id, hold.forest.name, nodes))
+    admitted = tuple(cloud.admit(hold.registry_id, hold.forest.name, nodes, leaving))
     if names := [server.metadata["dns"] for server in admitted if "dns" in server.metadata]:
         log.info("%s: found at %s", hold.forest.name, ", ".join(names))
     return admitted

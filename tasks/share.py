@@ -1,6 +1,7 @@
 """The home of an embedded forest in the Storage Box: made, written, looked into by its nodes, removed."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from prefect import task
@@ -52,7 +53,8 @@ def take_part(node: Node, forest: Forest, cloud: Cloud, hold: Hold, timeout: flo
 
 
 @task(task_run_name="clear-share-{hold.forest.name}", **RETRYING)
-def clear_share(shelf: Shelf, hold: Hold) -> None:
-    """Remove the forest's home, which nobody reads any more."""
-    hold.check()
-    shelf.clear(hold.forest.name)
+def clear_share(find: Callable[[], Shelf | None], hold: Hold) -> None:
+    """Remove the forest's home, which nobody reads any more, from the shelf that *find* finds, if any."""
+    if shelf := find():
+        hold.check()
+        shelf.clear(hold.forest.name)

@@ -197,7 +197,9 @@ class FakeCloud:
     def check(self, *, creates: bool) -> None:
         pass
 
-    def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:
+    def admit(
+        self, registry_id: str, forest: str, nodes: Sequence[Server], leaving: Sequence[Server] = ()
+    ) -> Sequence[Server]:
         return nodes  # nothing keeps them apart
 
     def clear(self, registry_id: str, forest: str) -> None:

@@ -1,5 +1,6 @@
 """The commands. What they show is in show.py, how they run flows in running.py, up and down in server.py."""
 
+import functools
 from enum import StrEnum
 from typing import Annotated
 
@@ -142,9 +143,17 @@ def status(
 
 
 @app.command()
-def grow(
+def grow(  # noqa: PLR0913  # the options of the command
     name: NameArgument = None,
     *,
+    nodes: Annotated[
+        int | None,
+        typer.Option("--nodes", help="How many it is to have; else what the load calls for."),
+    ] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Ask nobody, keep the cooldown; without NAME every forest.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: DryRunOption = False,
     threshold: Annotated[
         float | None,
@@ -156,15 +165,17 @@ def grow(
     """Check whether a forest needs more nodes, and add them; exit codes are in docs/grow.md."""
     from morpheus.cli import growing  # noqa: PLC0415  # for a fast --help
 
-    as_json, found = output is Output.JSON, growing.meant(name)
+    as_json, wish = output is Output.JSON, growing.Wish(nodes, auto, yes)
+    seen = functools.partial(show.growth, json=as_json)
+    done = functools.partial(show.grown, json=as_json)
     if watch:
-        checked = show.growth_watched(growing.checks(found, threshold), json=as_json)
+        checks = growing.checks(growing.meant(name), threshold)
+        code = growing.EXIT_CODES[show.growth_watched(checks, json=as_json).verdict.outcome]
+    elif auto and name is None:
+        code = growing.everywhere(threshold, dry_run=dry_run, seen=seen, done=done)
     else:
-        checked = growing.check(found, threshold)
-        show.growth(checked, json=as_json)
-    if checked.verdict.wanted and not (dry_run or watch):
-        growing.expand(checked.forest.name, checked.verdict.wanted)
-    if code := growing.EXIT_CODES[checked.verdict.outcome]:
+        code = growing.one(growing.meant(name), threshold, wish, dry_run=dry_run, seen=seen, done=done)
+    if code:
         raise typer.Exit(code)
 
 

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING
 
 from morpheus import site
 from morpheus.cli.looking import nodes_meant
-from morpheus.errors import MachineError, MissingPartError, MorpheusError, TransientError
+from morpheus.errors import (
+    InvalidInputError,
+    MachineError,
+    MissingPartError,
+    MorpheusError,
+    TransientError,
+)
 from morpheus.files import make_folder, replace_file
 from morpheus.nats.config import authority, client_url
 from morpheus.nats.listeners import CLIENT
@@ -36,7 +42,7 @@ class Connection:
     """How a forest is reached: the name and file of a context for the nats command, and the environment.
 
     ``tunnelled``: it leads through this process, and ends with it. ``away`` are nodes that give no answer,
-    with the reasons.
+    with the reasons. ``brought``: the servers are the workload's own, and so is who may enter them.
     """
 
     context: str
@@ -44,6 +50,7 @@ class Connection:
     environment: Mapping[str, str] = field(repr=False)
     tunnelled: bool = False
     away: Mapping[str, str] = field(default_factory=dict)
+    brought: bool = False
 
     def wait(self) -> None:
         """Return at Ctrl-C."""
@@ -59,15 +66,23 @@ def connected(found: Found, *, system: bool) -> Iterator[Connection]:
         MissingPartError: its secrets are not on this computer, where it was planted on one.
         RefusedError: the registry's key is not here; says what to do.
         UnreachableError: tunnels are needed, and no machine gives an answer.
+        InvalidInputError: the system account is asked for of servers that a workload brings.
     """
     if found.forest.provider == "local":
         yield _written(found, _on_this_computer(found, system=system), system=system)
         return
+    if system and found.forest.is_embedded:
+        raise InvalidInputError(
+            f"The workload of {found.forest.name} brings its own NATS servers and owns their accounts, so "
+            "nothing here opens a system account of theirs. Leave --system out for their addresses alone."
+        )
     from morpheus.cli.reaching import reached  # noqa: PLC0415  # imports asyncssh
 
     with reached(found) as reach:
         if reach.settings.firewall.nats:
-            yield _written(found, _from_outside(reach, system=system), system=system)
+            brought = found.forest.is_embedded
+            entrance = _beside(reach) if brought else _from_outside(reach, system=system)
+            yield _written(found, entrance, system=system)
             return
         with _tunnels(reach) as (urls, away):
             seed = _system_seed(reach) if system else ""
@@ -99,14 +114,24 @@ def _on_this_computer(found: Found, *, system: bool) -> Entrance:
     return Entrance(urls, {"nkey": seed}, {"NATS_NKEY": seed} if system else {})
 
 
-def _from_outside(reach: "Reach", *, system: bool) -> Entrance:
-    """TLS to every node, whose certificates the forest's authority signed."""
+def _beside(reach: "Reach") -> Entrance:
+    """The addresses of servers that the workload brings; whether they want TLS, they tell who comes."""
+    return Entrance([f"nats://{each}" for each in _addresses(reach)])
+
+
+def _addresses(reach: "Reach") -> list[str]:
+    """Where the servers of all nodes let clients in from outside."""
     from morpheus.cloud.over_ssh import address_from_here  # noqa: PLC0415  # imports asyncssh
     from morpheus.watch import server_of  # noqa: PLC0415
 
-    nodes, secrets = nodes_meant(reach.forest), reach.secrets
+    nodes = nodes_meant(reach.forest)
     hosts = [(node.dns or address_from_here(server_of(node)), node.ports.client) for node in nodes]
-    urls = [f"tls://{authority(host, port)}" for host, port in hosts]
+    return [authority(host, port) for host, port in hosts]
+
+
+def _from_outside(reach: "Reach", *, system: bool) -> Entrance:
+    """TLS to every node, whose certificates the forest's authority signed."""
+    secrets, urls = reach.secrets, [f"tls://{each}" for each in _addresses(reach)]
     trusted = str(site.access_folder().lay(reach.forest.name, "ca.crt", secrets.authority.certificate))
     known = {"user": CLIENT, "password": secrets.client_password}
     if system:
@@ -127,15 +152,16 @@ def _tunnels(reach: "Reach") -> Iterator[tuple[list[str], Mapping[str, str]]]:
 
     No clients' TLS and no credentials there, and the servers tell of no others: they hear loopback alone.
     """
-    nodes, machines = nodes_meant(reach.forest), reach.machines()
+    machines, shut = reach.machines()
     with ExitStack() as stack, ThreadPoolExecutor(AT_ONCE) as pool:
         faults = list(pool.map(_entered, machines))
         away = {machine.name: fault for machine, fault in zip(machines, faults, strict=True) if fault}
-        if len(away) == len(machines):
+        away |= {end.node: end.fault for end in shut if end.fault}
+        if all(machine.name in away for machine in machines):
             raise min(away.values(), key=lambda fault: isinstance(fault, TransientError))
         ways = [
-            stack.enter_context(machine.forward(node.ports.client))
-            for node, machine in zip(nodes, machines, strict=True)
+            stack.enter_context(machine.forward(reach.forest.node(machine.name).ports.client))
+            for machine in machines
             if machine.name not in away
         ]
         urls = [f"nats://{authority(host, port)}" for host, port in ways]
@@ -153,7 +179,9 @@ def _entered(machine: "SshNode") -> MorpheusError | None:
 def _written(found: Found, entrance: Entrance, *, system: bool) -> Connection:
     forest, urls = found.forest.name, ",".join(entrance.urls)
     name = f"{forest}-system" if system else forest
-    description = f"{forest}, {'system' if system else 'application'} account{BY_US}"
+    brought, account = found.forest.is_embedded, "system" if system else "application"
+    what = "the servers of its workload" if brought else f"{account} account"
+    description = f"{forest}, {what}{BY_US}"
     context = {"description": description, "url": urls, **entrance.context}
     path = _context(name)
     make_folder(path.parent)
@@ -161,7 +189,7 @@ def _written(found: Found, entrance: Entrance, *, system: bool) -> Connection:
         replace_file(path, json.dumps(context, indent=2).encode())
     except OSError as error:
         raise MachineError(f"Cannot write {path}: {error.strerror or error}.") from error
-    return Connection(name, path, {"NATS_URL": urls, **entrance.environment})
+    return Connection(name, path, {"NATS_URL": urls, **entrance.environment}, brought=brought)
 
 
 def forget_contexts(forest: str) -> None:

@@ -1,15 +1,24 @@
-"""Growing from the command line: find the forest, check it, and say how the command ends. No Prefect here."""
+"""Growing from the command line: find the forest, check it, ask, and say how the command ends."""
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from morpheus import checkup, site
 from morpheus import settings as config
 from morpheus.checkup import Checkup
 from morpheus.cli import asking, looking
-from morpheus.errors import MissingPartError, NotReadyError
+from morpheus.errors import InvalidInputError, MorpheusError, NotReadyError
+from morpheus.forest import Price, check_count
 from morpheus.growth import Outcome, Policy
 from morpheus.site import Found
+
+if TYPE_CHECKING:
+    from flows.grow import Grown
+
+log = logging.getLogger("morpheus.grow")
 
 WATCH_EVERY = 2.0  # seconds between two checks, each of which takes some itself
 
@@ -54,8 +63,103 @@ def checks(found: Found, threshold: float | None) -> Iterator[Checkup]:
         found = looking.the_forest(found.forest.name)
 
 
-def expand(name: str, nodes: int) -> None:
-    """Add so many *nodes* to the forest *name*."""
-    raise MissingPartError(
-        f"{name} needs {nodes} more node(s), and this Morpheus adds none yet: --dry-run shows the check."
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What who calls wants: so many *nodes* in all, or what the load calls for; asked before, or not."""
+
+    nodes: int | None = None
+    auto: bool = False
+    yes: bool = False
+
+
+def target(checked: Checkup, wish: Wish) -> int | None:
+    """How many nodes the forest is to have; None where it is left as it is.
+
+    Raises:
+        InvalidInputError: it has as many as are wished for.
+    """
+    if wish.nodes is None or checked.unfinished:
+        return checked.target if wish.auto else checked.wished
+    verdict, forest = checked.verdict, checked.forest
+    count = len(forest.staying)
+    if check_count(wish.nodes) <= count:
+        raise InvalidInputError(f"{forest.name} has {count} node(s): growing only adds some.")
+    return wish.nodes if verdict.outcome not in {Outcome.UNHEALTHY, Outcome.UNKNOWN} else None
+
+
+def agreed(checked: Checkup, nodes: int, wish: Wish) -> bool:
+    """Whether nobody has to be asked, or a person who is here says yes."""
+    if wish.auto or wish.yes:
+        return True
+    if not asking.somebody_is_here():
+        return False
+    more = nodes - len(checked.forest.staying)
+    question = f"Add {more} node(s)?" if more else "Its expansion was interrupted. Go on with it?"
+    if wish.nodes and (price := price_of(checked, more)).monthly:
+        asking.tell(f"Costs: {price}, VAT included")
+    return asking.agreed(question)
+
+
+def price_of(checked: Checkup, nodes: int) -> Price:
+    """What so many more *nodes* cost at most."""
+    cloud = site.cloud_of(config.load(), checked.forest)
+    return sum((cloud.price() for _ in range(nodes)), Price())
+
+
+def everywhere(
+    threshold: float | None,
+    *,
+    dry_run: bool,
+    seen: Callable[[Checkup], None],
+    done: Callable[[Checkup, "Grown | None"], None],
+) -> int:
+    """Check every forest there is and let those grow that need it, unasked; returns the exit code.
+
+    One that fails keeps none of the others from its check.
+    """
+    codes = []
+    for found in site.everything(config.load()):
+        try:
+            codes.append(one(found, threshold, Wish(auto=True), dry_run=dry_run, seen=seen, done=done))
+        except MorpheusError as error:
+            log.error("%s: %s", found.forest.name, error)  # noqa: TRY400  # the sentence says it all
+            codes.append(error.exit_code)
+    return max(codes, key=lambda code: (code not in {0, 10, 11}, code), default=0)
+
+
+def one(  # noqa: PLR0913  # each one is a fact of the check, or what is printed
+    found: Found,
+    threshold: float | None,
+    wish: Wish,
+    *,
+    dry_run: bool,
+    seen: Callable[[Checkup], None],
+    done: Callable[[Checkup, "Grown | None"], None],
+) -> int:
+    """Check one forest, and let it grow as is wished; returns the exit code.
+
+    *seen* is told what was seen before anybody is asked, *done* what came of it.
+    """
+    checked, grown = check(found, threshold), None
+    seen(checked)
+    nodes = target(checked, wish)
+    if nodes is None or dry_run:
+        done(checked, None)
+        return EXIT_CODES[checked.verdict.outcome]
+    if agreed(checked, nodes, wish):
+        grown = expand(checked, nodes, auto=wish.auto)
+    elif not asking.somebody_is_here():
+        name = checked.forest.name
+        asking.tell(f"Nobody is here to say yes, so nothing was changed: morpheus grow {name} --yes")
+    done(checked, grown)
+    return 0 if grown else EXIT_CODES[Outcome.GROW]
+
+
+def expand(checked: Checkup, nodes: int, *, auto: bool) -> "Grown":
+    """Let the forest grow to so many *nodes*, if it still is as it was when it was checked."""
+    from morpheus.cli import running  # noqa: PLC0415  # only who grows starts Prefect
+
+    forest = checked.forest
+    return running.grow(
+        forest.name, nodes, seen=len(forest.staying), expanded=forest.last_expansion, auto=auto
     )

@@ -16,9 +16,9 @@ from morpheus.errors import (
     NotReadyError,
 )
 from morpheus.forest import Forest, Node, check_name
+from morpheus.health import Health
 from morpheus.settings import Settings
 from morpheus.site import Found
-from morpheus.watch import Health
 
 WATCH_EVERY = 2.0  # seconds
 
@@ -67,14 +67,14 @@ def examine(found: Found) -> Health:
 
 def looks(found: Found) -> Iterator[Health]:
     """Look at the forest again and again."""
-    from morpheus import watch  # noqa: PLC0415  # list needs none of it
+    from morpheus import health  # noqa: PLC0415  # list needs none of it
 
     settings = config.load()
     cloud, unread = site.cloud_of(settings, found.forest), "not tried yet"
     while True:
         if unread:
             cloud, unread = entered(settings, found, cloud)
-        yield watch.examine(found.forest, cloud, found.registry_id, unread=unread)
+        yield health.examine(found.forest, cloud, found.registry_id, unread=unread)
         time.sleep(WATCH_EVERY)
         found = the_forest(found.forest.name)
 

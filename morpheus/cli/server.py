@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from morpheus import folders
-from morpheus.cli import collecting
+from morpheus.cli import cursors
 from morpheus.errors import MachineError, MissingPartError, NotReadyError, RefusedError, UnreachableError
 from morpheus.files import make_folder, replace_file
 from morpheus.folders import check_here
@@ -203,7 +203,7 @@ def _serve(starting: Up) -> psutil.Process:
     for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
         env.pop(name, None)
     command = ("server", "start", "--host", "127.0.0.1", "--port", str(starting.port))
-    program = Program(SERVER, (sys.executable, "-m", collecting.__name__, *command), env)
+    program = Program(SERVER, (sys.executable, "-m", cursors.__name__, *command), env)
     return processes.start(folder, program)
 
 

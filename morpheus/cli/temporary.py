@@ -19,7 +19,7 @@ from pathlib import Path
 
 import filelock
 
-from morpheus.cli.collecting import collect_often
+from morpheus.cli.cursors import close_with_connections
 from morpheus.cli.server import START_TIMEOUT, wait_until_it_answers
 from morpheus.errors import MachineError
 from morpheus.files import make_folder
@@ -130,7 +130,7 @@ def _end_with_starter() -> None:
 
 def _serve(descriptor: int) -> None:
     threading.Thread(target=_end_with_starter, daemon=True).start()
-    collect_often()
+    close_with_connections()
     import uvicorn  # noqa: PLC0415  # only in the server
 
     config = uvicorn.Config(

@@ -59,6 +59,11 @@ class Server:
     def run(self) -> str:
         return self.labels.get("run-id", "")
 
+    @property
+    def ssh_port(self) -> int | None:
+        """Where SSH answers, as its node's record tells it."""
+        return Node(self.name, metadata=self.metadata).ssh_port
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -159,12 +164,15 @@ class Cloud(Protocol):
             InvalidInputError: they cannot; says what to do.
         """
 
-    def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:
+    def admit(
+        self, registry_id: str, forest: str, nodes: Sequence[Server], leaving: Sequence[Server] = ()
+    ) -> Sequence[Server]:
         """Let *nodes*, which have addresses, reach each other and be found, and no earlier one of *forest*.
 
-        Who may reach a node and under which name it is found change at the same moments, when nodes come and
-        when they go; so both are one act, and a cloud without either does nothing. Returns *nodes* with what
-        their records are to hold from now on; ``dns`` in the metadata is the name.
+        SSH goes on to reach those that are *leaving*, too. Who may reach a node and under which name it is
+        found change at the same moments, when nodes come and when they go; so both are one act, and a cloud
+        without either does nothing. Returns *nodes* with what their records are to hold from now on; ``dns``
+        in the metadata is the name.
 
         Raises:
             RefusedError: a name is somebody else's.

@@ -13,7 +13,10 @@ _DISCARD = 9  # a port; connecting UDP sends nothing
 
 
 class SshWays:
-    """Ways onto the servers of one forest, whose *key* opens them; connections are kept while it lives."""
+    """Ways onto the servers of one forest, whose *key* opens them; connections are kept while it lives.
+
+    They lead to the port that each was born with, and to *port* where none is recorded.
+    """
 
     def __init__(self, key: SecretStr, *, port: int = 22) -> None:
         self._connections, self._port = Connections(key), port
@@ -30,7 +33,7 @@ class SshWays:
                 f"No host key of {server.name} is recorded, so nobody can tell it from another machine: it "
                 "is not entered. If its record was lost, morpheus registry backups lists earlier ones."
             )
-        way = Way(address_from_here(server), keys, self._port)
+        way = Way(address_from_here(server), keys, server.ssh_port or self._port)
         return SshNode(server.name, self._connections, way)
 
     def close(self) -> None:

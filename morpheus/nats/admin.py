@@ -1,4 +1,4 @@
-"""What is done through NATS's own API: the probe, the streams and their copies, removing a lost peer."""
+"""What is done through NATS's own API: the probe, and who belongs to the cluster."""
 
 import asyncio
 import contextlib
@@ -7,9 +7,7 @@ import json
 import ssl
 import time
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import nats
@@ -18,13 +16,13 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from morpheus.errors import MachineError, NotReadyError, UnreachableError
-from morpheus.machine import ACCOUNT
 from morpheus.nats.monitor import peer_id
 
 CONNECT_TIMEOUT = 2
 REQUEST_TIMEOUT = 2.0
 LIST_TIMEOUT = 8.0  # the server itself waits 4 s for streams whose nodes do not answer
 PROBE_PREFIX, PROBE_SUBJECT = "MORPHEUS_PROBE_", "morpheus.probe."
+_UNKNOWN_REQUEST = 10039  # what servers before 2.15 answer to requests they do not know
 _NOT_MEMBER = 10044  # "server is not a member of the cluster"
 _NO_STREAM = 10059  # "stream not found"
 _BUSY = 503  # the code of errors that pass, such as a meta group that has no leader at the moment
@@ -112,12 +110,12 @@ async def api(client: Client, subject: str, body: Any = None, *, timeout: float 
     return answer
 
 
-async def probe(urls: Sequence[str], seed: str | None = None, *, timeout: float) -> float:  # noqa: ASYNC109  # of the whole probe
+async def probe(urls: Sequence[str], seed: str | None = None, *, timeout: float, on: str = "") -> float:  # noqa: ASYNC109  # of the whole probe
     """Send a message through a forest: written with acknowledgement on one node, read on another.
 
-    The stream has three replicas where there are at least three nodes, and is gone afterwards, with any
-    that an interrupted probe left. Requests right after a cluster has formed may fail; they are repeated
-    until *timeout* seconds have passed.
+    The stream has three replicas where there are at least three nodes, or a single one *on* that server, and
+    is gone afterwards, with any that an interrupted probe left. Requests right after a cluster has formed may
+    fail; they are repeated until *timeout* seconds have passed.
 
     Returns:
         Seconds it took.
@@ -131,7 +129,7 @@ async def probe(urls: Sequence[str], seed: str | None = None, *, timeout: float)
     while time.monotonic() < deadline:
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
-                await _probe_once(urls, seed)
+                await _probe_once(urls, seed, on)
         except TimeoutError as error:
             last = last or error  # the end of our own patience explains nothing
         except (UnreachableError, ApiError, NotReadyError, nats.errors.Error, OSError) as error:
@@ -145,7 +143,7 @@ async def probe(urls: Sequence[str], seed: str | None = None, *, timeout: float)
     )
 
 
-async def _probe_once(urls: Sequence[str], seed: str | None) -> None:
+async def _probe_once(urls: Sequence[str], seed: str | None, on: str) -> None:
     token = uuid.uuid4().hex
     stream, subject = PROBE_PREFIX + token, PROBE_SUBJECT + token
     async with connected(urls[:1], seed) as writer, connected(urls[-1:], seed) as reader:
@@ -153,10 +151,11 @@ async def _probe_once(urls: Sequence[str], seed: str | None) -> None:
         config = {
             "name": stream,
             "subjects": [subject],
-            "num_replicas": min(3, len(urls)),
+            "num_replicas": 1 if on else min(3, len(urls)),
             "storage": "file",
             "retention": "limits",
             "max_msgs": 1,
+            **({"placement": {"tags": [on]}} if on else {}),
         }
         try:
             await api(writer, f"$JS.API.STREAM.CREATE.{stream}", config)
@@ -171,12 +170,12 @@ async def _probe_once(urls: Sequence[str], seed: str | None) -> None:
 
 
 async def _remove_probes(client: Client) -> None:
-    for name in await _stream_names(client, f"{PROBE_SUBJECT}*"):
+    for name in await stream_names(client, f"{PROBE_SUBJECT}*"):
         if name.startswith(PROBE_PREFIX):
             await _delete_stream(client, name)
 
 
-async def _stream_names(client: Client, subject: str = "") -> list[str]:
+async def stream_names(client: Client, subject: str = "") -> list[str]:
     """All streams of the account, or those that listen to *subject*, page by page."""
     names: list[str] = []
     wanted = {"subject": subject} if subject else {}
@@ -202,128 +201,6 @@ async def _delete_stream(client: Client, stream: str) -> None:
             return
 
 
-@dataclass(frozen=True, slots=True)
-class Streams:
-    """What the cluster knows of its streams, in the application's account.
-
-    ``missing`` are assigned but gave no answer within 4 s: their only node or the majority of their nodes is
-    away, or just busy. What is lost for ever is told by :func:`at_risk`.
-    ``replicas`` says how many copies each answering stream is meant to have, ``current`` how many it has.
-    """
-
-    missing: tuple[str, ...]
-    replicas: Mapping[str, int]
-    current: Mapping[str, int]
-
-    def behind(self, lost: Collection[str] = ()) -> tuple[str, ...]:
-        """The streams, but for the *lost* ones, that do not answer or have fewer copies than they should."""
-        fewer = (name for name, meant in self.replicas.items() if self.current[name] < meant)
-        return tuple(sorted({*self.missing, *fewer} - {*lost}))
-
-
-async def streams(urls: Sequence[str], seed: str) -> Streams:
-    """List all streams of the application's account, page by page."""
-    missing: set[str] = set()
-    replicas: dict[str, int] = {}
-    current: dict[str, int] = {}
-    async with connected(urls, seed) as client:
-        while True:
-            seen = len(missing | replicas.keys())
-            page = await api(client, "$JS.API.STREAM.LIST", {"offset": seen}, timeout=LIST_TIMEOUT)
-            missing |= set(page.get("missing") or [])
-            for each in page.get("streams") or []:
-                name = each["config"]["name"]
-                replicas[name] = each["config"]["num_replicas"]
-                current[name] = _current_copies(each.get("cluster"))
-            if len(missing | replicas.keys()) in (seen, page.get("total", 0)):
-                return Streams(tuple(sorted(missing)), replicas, current)
-
-
-def _current_copies(cluster: Mapping[str, Any] | None) -> int:
-    """How many copies of a stream are up to date; a server in no cluster speaks of none, and has one."""
-    if cluster is None:
-        return 1
-    followers = [peer for peer in cluster.get("replicas") or [] if peer.get("current")]
-    return len(followers) + bool(cluster.get("leader"))
-
-
-@dataclass(frozen=True, slots=True)
-class AtRisk:
-    """What goes with the servers that are away, if they never come back; streams by their names.
-
-    ``lost`` had all their copies there: once the peers are removed, NATS makes some of them anew, empty, and
-    nothing shows that anything was in them. ``weakened`` have copies left, but no majority of them, so that
-    the last acknowledged messages may stand only on what is away: nothing here can tell. (Of two copies each
-    has every acknowledged message.) ``leaderless`` have a majority that has not agreed on a leader yet: until
-    it has, an empty newcomer could vote for the copy that lacks messages.
-    """
-
-    lost: tuple[str, ...] = ()
-    weakened: tuple[str, ...] = ()
-    leaderless: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """A stream as one server holds it: how many copies it is to have, whom the server calls its leader."""
-
-    name: str
-    replicas: int
-    leader: str
-
-
-async def at_risk(urls: Sequence[str], app_seed: str, system_seed: str, survivors: Collection[str]) -> AtRisk:
-    """Tell what would be lost if only the servers *survivors* were left; ask before peers are removed.
-
-    The meta leader names every stream there is meant to be, and the survivors say which they hold.
-
-    Raises:
-        UnreachableError: there is no leader, or a survivor does not answer; then nobody knows.
-    """
-    async with connected(urls, app_seed) as client:
-        names = await _stream_names(client)
-    held = await _held(urls, system_seed, survivors)
-    copies = Counter(copy.name for each in held.values() for copy in each)
-    meant = {copy.name: copy.replicas for each in held.values() for copy in each}
-    # What a server says of a stream that it does not lead itself may be old.
-    led = {copy.name for server, each in held.items() for copy in each if copy.leader == server}
-    some = [name for name in names if copies[name]]
-    minor = {name for name in some if 2 * copies[name] <= meant[name]}
-    return AtRisk(
-        lost=tuple(sorted(set(names) - set(some))),
-        weakened=tuple(sorted(name for name in minor if meant[name] > 2)),  # noqa: PLR2004  # copies
-        leaderless=tuple(sorted(set(some) - minor - led)),
-    )
-
-
-async def _held(urls: Sequence[str], system_seed: str, servers: Collection[str]) -> dict[str, list[Copy]]:
-    """For each of *servers* the application's streams it holds."""
-    held: dict[str, list[Copy]] = {}
-    wanted = {"accounts": True, "streams": True, "config": True}
-    async with connected(urls, system_seed) as client:
-        inbox = client.new_inbox()
-        answers = await client.subscribe(inbox)
-        await client.publish("$SYS.REQ.SERVER.PING.JSZ", json.dumps(wanted).encode(), reply=inbox)
-        deadline = time.monotonic() + LIST_TIMEOUT
-        while missing := set(servers) - held.keys():
-            try:
-                message = await answers.next_msg(timeout=max(0.001, deadline - time.monotonic()))
-            except (nats.errors.Error, TimeoutError) as error:
-                raise UnreachableError(f"{', '.join(sorted(missing))} did not tell their streams.") from error
-            answer = json.loads(message.data)
-            held[answer["server"]["name"]] = _application_streams(answer.get("data") or {})
-    return {name: held[name] for name in servers}
-
-
-def _application_streams(jsz: Mapping[str, Any]) -> list[Copy]:
-    accounts = [each for each in jsz.get("account_details") or [] if each["name"] == ACCOUNT]
-    return [
-        Copy(each["name"], each["config"]["num_replicas"], (each.get("cluster") or {}).get("leader", ""))
-        for account in accounts
-        for each in account.get("stream_detail") or []
-    ]
-
-
 async def remove_peer(urls: Sequence[str], system_seed: str, peer: str) -> None:
     """Remove the server *peer* from the meta group, if it is in it.
 
@@ -337,3 +214,29 @@ async def remove_peer(urls: Sequence[str], system_seed: str, peer: str) -> None:
         except ApiError as error:
             if error.err_code != _NOT_MEMBER:
                 raise
+
+
+async def evacuate(urls: Sequence[str], system_seed: str, server: str) -> None:
+    """Have the cluster begin to move all streams and consumers away from *server*.
+
+    New ones still come to it, until it has stopped.
+
+    Raises:
+        MachineError: its servers cannot do that, or will not.
+    """
+    async with connected(urls, system_seed) as client:
+        try:
+            await api(client, "$JS.API.SERVER.EVACUATE", {"peer": server}, timeout=LIST_TIMEOUT)
+        except ApiError as error:
+            if error.err_code != _UNKNOWN_REQUEST:
+                raise
+            raise MachineError(
+                f"The streams on {server} cannot be moved away: that needs nats-server 2.15 or newer on "
+                "every node."
+            ) from error
+
+
+async def step_down(urls: Sequence[str], system_seed: str) -> None:
+    """Have the cluster choose another meta leader."""
+    async with connected(urls, system_seed) as client:
+        await api(client, "$JS.API.META.LEADER.STEPDOWN", {}, timeout=LIST_TIMEOUT)

@@ -1,5 +1,6 @@
 """Whole programs: the installed ``morpheus`` and ``prefect`` commands, with folders of their own."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,10 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import psutil
@@ -24,8 +25,9 @@ from morpheus.registry import Registry
 from morpheus.registry.local import LocalStore
 from morpheus.wait import wait_until
 
-# Seconds. Prefect's server keeps SQLite locked for a whole minute at times, when much else runs here.
-PATIENCE = 100
+PATIENCE = 100  # seconds for a command, on a computer that is busy with others
+
+Answer = TypeVar("Answer")
 
 # A nats-server that takes its ports (or not even that) and never says a word: no cluster of it gets ready.
 STAND_IN = """#!{python} -S
@@ -129,11 +131,17 @@ class Home:
         """Wait until nothing of the forest is left."""
         wait_until(f"{name} to be gone", lambda: self.left(name), lambda left: not left, str, timeout=timeout)
 
-    def wait_until_verifying(self, name: str, nodes: int) -> None:
-        """Wait until all programs of the forest run and its plant waits for them."""
+    def wait_until_verifying(
+        self, name: str, nodes: int, plant: "subprocess.Popen[str] | None" = None
+    ) -> None:
+        """Wait until all programs of the forest run and its *plant* waits for them."""
+
+        def started() -> list[Path]:
+            return list(self.data.glob(f"forests/{name}/*/nats.process.json"))
+
         wait_until(
             f"{name} to be verified",
-            lambda: list(self.data.glob(f"forests/{name}/*/nats.process.json")),
+            of_running(plant, started) if plant else started,
             lambda seen: len(seen) == nodes,
             str,
             timeout=PATIENCE,
@@ -170,6 +178,17 @@ def ended(process: "subprocess.Popen[str]", timeout: float = PATIENCE) -> Done:
     out, err = process.communicate(timeout=timeout)
     assert "Traceback" not in out + err
     return Done(process.returncode, out, err)
+
+
+def of_running(process: "subprocess.Popen[str]", ask: Callable[[], Answer]) -> Callable[[], Answer]:
+    """*ask*, as long as *process* runs: who waits for what one of ours does learns of its end, and why."""
+
+    def asked() -> Answer:
+        if process.poll() is not None:
+            raise AssertionError(f"It ended with {process.returncode} and said: {process.communicate()}")
+        return ask()
+
+    return asked
 
 
 def begun(_: Home, plant: "subprocess.Popen[str]") -> None:
@@ -253,11 +272,11 @@ class Works:
         return ended(started(command, self.home.environment | self.client, root()))
 
 
-@pytest.fixture(scope="session")
-def works(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
-    """One Prefect server for all commands that need one, with a worker; to start one takes long."""
-    home = Home(tmp_path_factory.mktemp("works"))
-    others = tmp_path_factory.mktemp("others")
+@contextlib.contextmanager
+def working(folder: Path) -> Iterator[Works]:
+    """A home in *folder* whose Prefect server and worker run."""
+    home, others = Home(folder / "home"), folder / "others"
+    others.mkdir(parents=True)
     (others / "runner_storage").touch()  # Prefect's folder for workers, as when another user owns it
     home.more["TMPDIR"] = str(others)
     try:
@@ -268,6 +287,16 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
         for program in ("worker", "server"):
             processes.stop(home.data / "prefect", program)
         home.raze()
+
+
+@pytest.fixture(scope="session")
+def works(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
+    """One Prefect server for all commands that need one, with a worker; to start one takes long.
+
+    Whoever stops it leaves none for the tests that come later, in whatever order: they have one of their own.
+    """
+    with working(tmp_path_factory.mktemp("works")) as works:
+        yield works
 
 
 @pytest.fixture

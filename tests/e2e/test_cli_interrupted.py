@@ -11,20 +11,19 @@ import pytest
 
 from morpheus.errors import NotReadyError
 from morpheus.wait import wait_until
-from tests.e2e.conftest import NEVER_READY, Home, begun, ended
+from tests.e2e.conftest import NEVER_READY, Home, begun, ended, of_running
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 def creating(home: Home, plant: "subprocess.Popen[str]") -> None:
     """Wait for the first machine."""
-    wait_until(
-        "a machine", lambda: [*home.data.glob("forests/elm/*/*")], bool, str, timeout=60, interval=0.002
-    )
+    there = of_running(plant, lambda: [*home.data.glob("forests/elm/*/*")])
+    wait_until("a machine", there, bool, str, timeout=60, interval=0.002)
 
 
 def verifying(home: Home, plant: "subprocess.Popen[str]") -> None:
-    home.wait_until_verifying("elm", 3)
+    home.wait_until_verifying("elm", 3, plant)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -79,7 +78,7 @@ def test_a_machine_that_is_being_made_when_the_signal_comes_goes_too(home: Home)
         lock, process = str(forests / ".lock"), psutil.Process(plant.pid)
         wait_until(
             "a try",
-            lambda: {each.path for each in process.open_files()},
+            of_running(plant, lambda: {each.path for each in process.open_files()}),
             lambda seen: lock in seen,
             str,
             timeout=60,

@@ -11,7 +11,7 @@ import pytest
 
 from morpheus.registry.lease import DURATION, FRESH
 from morpheus.wait import wait_until
-from tests.e2e.conftest import PATIENCE, Done, Home, ended
+from tests.e2e.conftest import PATIENCE, Done, Home, ended, of_running
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]  # each wait has a bound of its own
 BOUND = DURATION.total_seconds() + FRESH + PATIENCE  # seconds until another command may have taken over
@@ -33,7 +33,8 @@ def stopped(home: Home, name: str, when: Callable[[], object]) -> "subprocess.Po
         return False
 
     try:
-        wait_until(f"the planting of {name}", when, bool, str, timeout=PATIENCE, interval=0.001)
+        begun = of_running(command, when)
+        wait_until(f"the planting of {name}", begun, bool, str, timeout=PATIENCE, interval=0.001)
         wait_until(f"{name} to hold no lock", stand_still, bool, str, timeout=PATIENCE, interval=0.001)
     except BaseException:
         command.kill()

@@ -72,8 +72,8 @@ def asked(server: psutil.Process, auth: tuple[str, str] | None) -> int:
 
 def test_the_temporary_server_is_for_its_command_alone_and_dies_with_it(alone: Home) -> None:
     plants = [alone.start("plant", "local", "small", "--name", name) for name in ("elm", "fir")]  # at once
-    for name in ("elm", "fir"):
-        alone.wait_until_verifying(name, 1)
+    for name, plant in zip(("elm", "fir"), plants, strict=True):
+        alone.wait_until_verifying(name, 1, plant)
     servers = [temporary_server(plant) for plant in plants]
     passwords = [server.environ()["PREFECT_SERVER_API_AUTH_STRING"] for server in servers]
 

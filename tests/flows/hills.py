@@ -127,7 +127,9 @@ class Hills:
     def check(self, *, creates: bool) -> None:
         pass
 
-    def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:
+    def admit(
+        self, registry_id: str, forest: str, nodes: Sequence[Server], leaving: Sequence[Server] = ()
+    ) -> Sequence[Server]:
         return nodes
 
     def clear(self, registry_id: str, forest: str) -> None:

@@ -1,6 +1,7 @@
 """Forests on the simulated project: settings, blocks, flows and provider as they are, nothing in between."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hcloud.images import Image
@@ -188,6 +189,25 @@ def test_another_projects_token_forgets_nothing(
     nothing_is_left(simulator)
 
 
+def test_nor_does_it_forget_machines_whose_addresses_nobody_recorded(
+    home: Home, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator.faults.unavailable(times=1)
+    with pytest.raises(CloudError, match="found no place"):
+        plant("oak", nodes=3, keep=True)
+    assert [node.ip for node in home.forests["oak"].nodes] == [None] * 3
+    assert len(simulator.servers) == 2
+
+    with simulated() as elsewhere:
+        Home(home.folder, elsewhere, monkeypatch).settle()
+        with pytest.raises(RefusedError, match=r"oak has 3 machine\(s\) by its record, .* nothing of it"):
+            teardown("oak")
+
+    home.settle()
+    teardown("oak")
+    nothing_is_left(simulator)
+
+
 def test_what_is_gone_for_certain_can_be_forgotten(home: Home, simulator: Simulator) -> None:
     plant("oak", nodes=1)
     client(simulator).servers.get_all()[0].delete()
@@ -283,6 +303,23 @@ def test_forests_are_measured_by_their_machines(home: Home, simulator: Simulator
         str,
         timeout=30,
     )
+
+
+def test_a_node_without_a_recorded_host_key_keeps_nobody_from_looking_at_the_others(home: Home) -> None:
+    forest = plant("oak", nodes=3).forest
+    rest = {key: value for key, value in forest.node("oak-node-2").metadata.items() if key != "host_key"}
+    changed = replace(forest.node("oak-node-2"), metadata=rest, extra={})
+    site.require_shared(config.load()).update(
+        lambda document, _: document.with_forest(document.forests["oak"].with_nodes(changed))
+    )
+
+    health = examine(the_forest("oak"))
+
+    assert not health.formation.formed
+    states = [node.state for node in health.nodes]
+    assert (states[0], states[2]) == ("current", "current")
+    assert "No host key of oak-node-2 is recorded" in states[1]
+    assert grow_check() == {"oak": "unhealthy"}
 
 
 # Several users

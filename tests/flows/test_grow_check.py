@@ -11,6 +11,7 @@ from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
 
 from flows import _growth
+from flows.grow import grow
 from flows.grow_check import grow_check
 from flows.plant import plant
 from flows.teardown import teardown
@@ -130,6 +131,32 @@ def test_load_is_a_verdict_an_event_and_no_growth_that_nobody_allowed(woods: Hil
     assert len(woods.forest("oak").nodes) == 3
 
 
+def test_a_loaded_forest_grows_by_itself_once_and_rests(land: Hilly, growth: Any) -> None:
+    plant("yew", nodes=3)
+    growth(threshold_cpu=40)
+    with burning():
+        assert grow_check("yew") == {"yew": "grew"}
+        assert grow_check("yew") == {"yew": "may-not"}
+
+    forest = land.forest("yew")
+    assert [node.name for node in forest.nodes] == [f"yew-node-{k}" for k in (1, 2, 3, 4)]
+    assert forest.status == "active"
+    assert [each["event"] for each in announced("yew")][-1] == "morpheus.growth.grow"
+
+
+def test_an_expansion_that_was_interrupted_is_finished_by_the_next_check(land: Hilly, growth: Any) -> None:
+    plant("fir", nodes=3)
+    dying = land.effects.failing("start fir-node-4 *", RuntimeError("the process died"))
+    with dying, pytest.raises(RuntimeError, match="died"):
+        grow("fir", keep=True)
+    assert land.forest("fir").status == "growing"
+
+    assert grow_check("fir") == {"fir": "grew"}
+
+    forest = land.forest("fir")
+    assert (forest.status, len(forest.nodes)) == ("active", 4)
+
+
 def test_one_forest_alone_can_be_looked_at(woods: Hilly) -> None:
     assert grow_check("elm") == {"elm": "nothing"}
 
@@ -144,7 +171,7 @@ def test_a_forest_that_cannot_be_asked_keeps_nobody_from_the_others(woods: Hilly
     grow_check("oak")
     before = newest("health-oak")["updated"]
     broken = woods.effects.failing("reach elm-*", MachineError("no way there"))
-    with broken, pytest.raises(MachineError, match=r"1 could not be checked: elm: no way there\."):
+    with broken, pytest.raises(MachineError, match=r"1 went wrong: elm: no way there\."):
         grow_check()
 
     assert newest("health-oak")["updated"] != before
@@ -153,7 +180,7 @@ def test_a_forest_that_cannot_be_asked_keeps_nobody_from_the_others(woods: Hilly
 
 def test_all_that_failed_are_named_whatever_they_failed_with(woods: Hilly) -> None:
     """A fault of ours in one of them is no reason to leave out the rest."""
-    told = pytest.raises(MachineError, match=r"2 could not be checked: elm: no way; oak: a fault\.")
+    told = pytest.raises(MachineError, match=r"2 went wrong: elm: no way; oak: a fault\.")
     failing = woods.effects.failing
     with failing("reach elm-*", MachineError("no way")), failing("reach oak-*", ValueError("a fault")), told:
         grow_check()
@@ -171,7 +198,7 @@ def test_a_registry_that_gives_no_answer_keeps_nobody_from_the_rest(
                 raise StoreBusyError("It gives no answer.")
 
             patch.setattr(woods.store, "read", silent)
-            with pytest.raises(MachineError, match=r"1 could not be checked: a registry .*no answer"):
+            with pytest.raises(MachineError, match=r"1 went wrong: a registry .*no answer"):
                 grow_check()
         assert "below every threshold" in published("ash")[0]
         assert [each.nodes for each in History(site.local_place(), _local("ash")).read()] == [1]

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.plant import plant
-from morpheus.errors import MachineError, MorpheusError, NotReadyError, RefusedError
+from morpheus.errors import CloudError, MachineError, MorpheusError, NotReadyError, RefusedError
 from morpheus.forest import Status
 from tests.flows.homes import Home, client, nothing_is_left
 from tests.flows.valleys import Valley
@@ -107,6 +107,48 @@ def test_a_server_that_was_switched_off_is_switched_on_and_goes_on_as_it_was(
     assert home.forests["oak"].nodes == before.nodes
     assert simulator.requests["POST /servers"] == 3
     assert all(valley.pids("oak").values())
+
+
+def open_to_ssh(simulator: Simulator) -> set[str]:
+    """The ports to which the only firewall lets anybody in."""
+    (firewall,) = simulator.firewalls.values()
+    anybody = (rule for rule in firewall.rules if rule["protocol"] == "tcp" and "::/0" in rule["source_ips"])
+    return {rule["port"] for rule in anybody}
+
+
+def test_machines_keep_the_port_of_ssh_that_they_were_born_with(
+    home: Home, simulator: Simulator, valley: Valley
+) -> None:
+    home.settle(provisioning={"ssh_port": 2222})
+    plant("oak", nodes=3)
+    assert open_to_ssh(simulator) == {"2222"}
+    home.settle()
+    valley["oak-node-2"].lose_store()
+
+    plant("oak")
+
+    ports = {node.label: node.ssh_port for node in home.forests["oak"].nodes}
+    assert ports == {"node-1": 2222, "node-3": 2222, "node-4": 22}
+    assert open_to_ssh(simulator) == {"22", "2222"}
+    born = {name: "Port 2222" in server.user_data for name, server in simulator.servers.items()}
+    assert born == {"oak-node-1": True, "oak-node-3": True, "oak-node-4": False}
+
+
+def test_a_port_of_ssh_that_was_recorded_before_the_machine_is_the_one_it_is_born_with(
+    home: Home, simulator: Simulator
+) -> None:
+    home.settle(provisioning={"ssh_port": 2222})
+    simulator.faults.unavailable()
+    with pytest.raises(CloudError, match="no place"):
+        plant("oak", nodes=1, keep=True)
+    simulator.faults.clear()
+    home.settle()
+
+    plant("oak")
+
+    assert home.forests["oak"].node("oak-node-1").ssh_port == 2222
+    assert "Port 2222" in simulator.servers["oak-node-1"].user_data
+    assert open_to_ssh(simulator) == {"2222"}
 
 
 def test_a_machine_that_lost_its_store_is_replaced(home: Home, simulator: Simulator, valley: Valley) -> None:

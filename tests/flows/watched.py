@@ -62,9 +62,11 @@ class WatchedCloud(HetznerCloud):
         super().delete_server(registry_id, name)
         self.effects.noted(f"deleted {name}")
 
-    def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:
+    def admit(
+        self, registry_id: str, forest: str, nodes: Sequence[Server], leaving: Sequence[Server] = ()
+    ) -> Sequence[Server]:
         self.effects.happens(f"admit {forest}")
-        return super().admit(registry_id, forest, nodes)
+        return super().admit(registry_id, forest, nodes, leaving)
 
     def clear(self, registry_id: str, forest: str) -> None:
         self.effects.happens(f"clear {forest}")

@@ -76,4 +76,6 @@ class Check(Part):
     forecasts: list[Forecast]
     thresholds: Loads
     last_expansion: datetime | None
+    added: list[str]
+    seconds: float | None
     nodes: list[Node]

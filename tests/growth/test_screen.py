@@ -14,9 +14,9 @@ from morpheus.checkup import Checkup
 from morpheus.cli import show
 from morpheus.cli.show.growth import amount
 from morpheus.growth import Facts, Policy, Vitals, judge
+from morpheus.health import Health
 from morpheus.nats.cluster import Formation
 from morpheus.trend import Kind
-from morpheus.watch import Health
 from tests.growth import schema
 from tests.growth.sample import NOW, POLICY, facts, minutes, oak, readings, vitals
 
@@ -149,7 +149,7 @@ def test_numbers_are_told_as_people_say_them(number: float | None, said: str) ->
 
 
 def told(known: Facts, policy: Policy, capsys: pytest.CaptureFixture[str]) -> schema.Check:
-    show.growth(checked(known, policy), json=True)
+    show.grown(checked(known, policy), None, json=True)
     return schema.Check.model_validate_json(capsys.readouterr().out)
 
 

@@ -9,10 +9,10 @@ import pytest
 from morpheus import vitals
 from morpheus.forest import Forest, Node
 from morpheus.growth import Facts, Outcome, Policy, judge
+from morpheus.health import NodeHealth
 from morpheus.nats.monitor import MetaGroup, Reading, Replica
 from morpheus.trend import Kind
 from morpheus.vitals import Measured
-from morpheus.watch import NodeHealth
 from tests.growth.load import burning, fill, publishing
 from tests.growth.sample import NOW
 from tests.nats.grove import Grove, wait_for

@@ -1,5 +1,6 @@
 """What servers are ordered with: a place that has room, keys, addresses, a group, rules."""
 
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,7 @@ def test_nodes_have_ipv6_alone_and_ipv4_by_setting(simulator: Simulator, tmp_pat
     settings = cloud._settings.model_copy(
         update={"ipv4": cloud._settings.ipv4.model_copy(update={"enabled": True})}
     )
-    both = HetznerCloud(settings, cloud._firewall).ensure_server(order(2))
+    both = HetznerCloud(settings, FirewallSettings()).ensure_server(order(2))
 
     assert only.ip.endswith("::1")
     assert "ipv4" not in only.metadata
@@ -284,6 +285,27 @@ def test_no_server_is_born_behind_what_settings_opened_earlier(simulator: Simula
     assert {rule.get("port") for rule in firewall.rules} == {"22", None, "6222"}
     assert sources(simulator, "22") == ["192.0.2.0/24"]
     assert sources(simulator, "6222") == sorted(f"{each.ip}/128" for each in made)
+
+
+def test_ssh_comes_in_where_it_answers(simulator: Simulator, tmp_path: Path) -> None:
+    """Each machine keeps the port that it was born with, whatever the setting is later."""
+    settings, office = provider(simulator, tmp_path)._settings, (ip_network("192.0.2.0/24"),)
+    earlier = HetznerCloud(settings, FirewallSettings(ssh=office), ssh_port=2222)
+    (first,) = ensure(earlier, 1)
+    assert (sources(simulator, "22"), sources(simulator, "2222")) == ([], ["192.0.2.0/24"])
+
+    now = HetznerCloud(settings, FirewallSettings())
+    second = now.ensure_server(order(2))
+    assert sources(simulator, "22") == sources(simulator, "2222") == ["0.0.0.0/0", "::/0"]
+    born = [replace(first, metadata={"ssh_port": "2222"}), replace(second, metadata={"ssh_port": "22"})]
+    for nodes, leaving in ((born, ()), (born[1:], born[:1])):
+        now.admit(OURS, "oak", nodes, leaving)
+        assert sources(simulator, "22") == sources(simulator, "2222") == ["0.0.0.0/0", "::/0"]
+        assert sources(simulator, "6222") == sorted(f"{each.ip}/128" for each in nodes)
+    now.admit(OURS, "oak", born[1:])
+    assert (sources(simulator, "22"), sources(simulator, "2222")) == (["0.0.0.0/0", "::/0"], [])
+    earlier.admit(OURS, "oak", [])  # nothing is recorded of what comes next
+    assert (sources(simulator, "22"), sources(simulator, "2222")) == ([], ["192.0.2.0/24"])
 
 
 def test_rules_that_are_right_are_not_set_when_servers_are_added(

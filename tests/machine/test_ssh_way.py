@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from morpheus.cloud import Server
+from morpheus.cloud.over_ssh import SshWays
 from morpheus.errors import InvalidInputError
 from morpheus.machine.ssh import Connections, Way, fingerprint
+from tests.machine.births import PRIVATE, PUBLIC
 from tests.servers.sshd import new_key
 
 
@@ -44,6 +47,18 @@ def test_a_way_without_a_host_key_is_refused() -> None:
 )
 def test_the_place_is_written_as_addresses_are(address: str, place: str) -> None:
     assert Way(address, (new_key()[1],)).place == place
+
+
+@pytest.mark.parametrize(
+    ("recorded", "port"), [({}, 22), ({"ssh_port": "2222"}, 2222), ({"ssh_port": "all"}, 22)]
+)
+def test_a_server_is_entered_on_the_port_that_is_recorded_of_it(recorded: dict[str, str], port: int) -> None:
+    ways = SshWays(SecretStr(PRIVATE), port=22)
+
+    machine = ways.machine(Server("oak-node-1", "::1", {}, {"host_key": PUBLIC, **recorded}))
+
+    assert machine.way.port == port
+    ways.close()
 
 
 def test_a_key_that_cannot_be_read_is_not_told() -> None:

@@ -1,6 +1,8 @@
 """connect, for a forest elsewhere whose port 4222 is open: nothing is asked but the registry."""
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from typer.testing import CliRunner
 from morpheus import kept, keyring
 from morpheus import settings as config
 from morpheus.cli.app import app
-from morpheus.forest import Forest, Node
+from morpheus.forest import BROUGHT, Forest, Node
 from morpheus.registry import Registry
 from morpheus.secrets import ForestSecrets
 
@@ -23,7 +25,12 @@ URLS = "tls://oak-node-1.example.org:4222,tls://[2001:db8::2]:4222"
 
 
 @pytest.fixture
-def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ForestSecrets:
+def nodes() -> tuple[Node, ...]:
+    return NODES
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: tuple[Node, ...]) -> ForestSecrets:
     """Those of the recorded forest oak."""
     settings = {
         "registry": {"type": "local", "url": str(tmp_path / "registry.json")},
@@ -34,7 +41,7 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ForestSecrets:
     monkeypatch.setenv("MORPHEUS_CONFIG", str(tmp_path / "morpheus.yaml"))
     monkeypatch.setenv("MORPHEUS_DATA_DIR", str(tmp_path / "data"))
     keeper = keyring.keeper_of(config.load().registry)
-    forest = Forest("oak", "hetzner", run="run-1").with_nodes(*NODES)
+    forest = Forest("oak", "hetzner", run="run-1").with_nodes(*nodes)
     Registry(keeper.place(None)).update(lambda document, _: document.with_forest(forest))
     return keyring.open_vault(keeper).ensure(forest, newborn=True)
 
@@ -80,3 +87,25 @@ def test_a_missing_key_is_said_and_nothing_is_written(secrets: ForestSecrets, tm
     assert "is not on this device" in done.stderr
     assert not (tmp_path / ".config").exists()
     assert not (tmp_path / "data" / "access").exists()
+
+
+@pytest.mark.parametrize(
+    "nodes", [tuple(replace(node, metadata={**node.metadata, **BROUGHT}) for node in NODES)]
+)
+def test_of_servers_that_a_workload_brings_the_addresses_alone_are_told(secrets: ForestSecrets) -> None:
+    """None of the forest's own credentials opens them."""
+    environment, context = connected()
+    said = CliRunner().invoke(app, ["connect", "oak"])
+    refused = CliRunner().invoke(app, ["connect", "oak", "--system"])
+
+    urls = URLS.replace("tls://", "nats://")
+    assert environment == {"NATS_URL": urls}
+    assert context == {"description": "oak, the servers of its workload, by Morpheus", "url": urls}
+    assert "The workload brings these servers: who may enter them" in said.stderr
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "owns their accounts" in refused.stderr
+    assert not context_of("oak-system").exists()
+
+
+def context_of(name: str) -> Path:
+    return Path(os.environ["HOME"]) / ".config" / "nats" / "context" / f"{name}.json"

@@ -10,11 +10,11 @@ import pytest
 from morpheus.cli import show
 from morpheus.cli.connecting import Connection
 from morpheus.forest import Forest, Node, Price
+from morpheus.health import Health, NodeHealth
 from morpheus.nats.cluster import Formation
 from morpheus.nats.monitor import Reading
 from morpheus.registry import Registry
 from morpheus.site import Found
-from morpheus.watch import Health, NodeHealth
 from tests.fakes import MemoryStore
 
 ODD = "\x1b[2J\ud800\u202eleaf\n  gone"

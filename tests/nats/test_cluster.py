@@ -13,7 +13,7 @@ import nats.errors
 import pytest
 
 from morpheus.errors import NotReadyError, UnreachableError
-from morpheus.nats import admin
+from morpheus.nats import admin, streams
 from tests.nats.conftest import Planter
 from tests.nats.grove import Grove, wait_for
 
@@ -48,7 +48,7 @@ asyncio.run(main())
 def streams_of(grove: Grove) -> list[str]:
     async def names() -> list[str]:
         async with admin.connected(grove.urls()) as client:
-            return await admin._stream_names(client)
+            return await admin.stream_names(client)
 
     return asyncio.run(names())
 
@@ -312,7 +312,7 @@ def test_more_streams_than_a_page_holds_are_all_listed(cluster: Grove) -> None:
 
     asyncio.run(make())
     try:
-        found = asyncio.run(admin.streams(cluster.urls(), cluster.access.app_seed))
+        found = asyncio.run(streams.streams(cluster.urls(), cluster.access.app_seed))
         names = streams_of(cluster)
     finally:
         asyncio.run(_delete(cluster, *wanted))

@@ -12,11 +12,11 @@ import pytest
 
 from morpheus.errors import NotReadyError
 from morpheus.forest import BROUGHT, Node
+from morpheus.health import NodeHealth
 from morpheus.machine import binaries
 from morpheus.nats.cluster import heard
 from morpheus.nats.greeting import greet_all, passed
 from morpheus.nats.monitor import MetaGroup, Reading, Replica
-from morpheus.watch import NodeHealth
 from tests.nats.grove import wait_for
 from tests.servers import free_port
 

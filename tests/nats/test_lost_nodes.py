@@ -10,7 +10,7 @@ import pytest
 from nats.aio.client import Client
 
 from morpheus.errors import UnreachableError
-from morpheus.nats import admin
+from morpheus.nats import admin, streams
 from tests.nats.conftest import Planter
 from tests.nats.grove import BOUND, Grove, wait_for
 
@@ -153,7 +153,7 @@ def test_what_would_be_lost_is_named_before_anything_is_removed(wreck: Wreck) ->
     access = wreck.grove.access
 
     found = asyncio.run(
-        admin.at_risk(wreck.grove.urls(wreck.left), access.app_seed, access.system_seed, wreck.left)
+        streams.at_risk(wreck.grove.urls(wreck.left), access.app_seed, access.system_seed, wreck.left)
     )
 
     assert list(found.lost) == wreck.named(replicas=1, lost=1) != []
@@ -163,9 +163,9 @@ def test_what_would_be_lost_is_named_before_anything_is_removed(wreck: Wreck) ->
 def test_nothing_is_at_risk_while_everybody_is_there(cluster: Grove) -> None:
     access = cluster.access
 
-    found = asyncio.run(admin.at_risk(cluster.urls(), access.app_seed, access.system_seed, cluster.names))
+    found = asyncio.run(streams.at_risk(cluster.urls(), access.app_seed, access.system_seed, cluster.names))
 
-    assert found == admin.AtRisk()
+    assert found == streams.AtRisk()
 
 
 def test_who_does_not_answer_makes_the_risk_unknown(wreck: Wreck, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,11 +173,11 @@ def test_who_does_not_answer_makes_the_risk_unknown(wreck: Wreck, monkeypatch: p
     access, asked = wreck.grove.access, wreck.grove.names
 
     with pytest.raises(UnreachableError, match="did not tell"):
-        asyncio.run(admin.at_risk(wreck.grove.urls(wreck.left), access.app_seed, access.system_seed, asked))
+        asyncio.run(streams.at_risk(wreck.grove.urls(wreck.left), access.app_seed, access.system_seed, asked))
 
 
 def test_streams_of_one_copy_on_a_lost_node_are_missing(wreck: Wreck) -> None:
-    found = asyncio.run(admin.streams(wreck.grove.urls(wreck.left), wreck.grove.access.app_seed))
+    found = asyncio.run(streams.streams(wreck.grove.urls(wreck.left), wreck.grove.access.app_seed))
 
     assert set(wreck.named(replicas=1, lost=1)) <= set(found.missing)
 

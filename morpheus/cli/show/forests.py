@@ -195,6 +195,7 @@ def connection(connection: "Connection", *, json: bool) -> None:
                 "environment": dict(environment),
                 "tunnel": connection.tunnelled,
                 "unreachable": dict(connection.away),
+                "brought": connection.brought,
             }
         )
         sys.stdout.flush()  # who reads it goes on while the tunnel stands
@@ -204,6 +205,10 @@ def connection(connection: "Connection", *, json: bool) -> None:
     sys.stdout.flush()
     what = "server list" if "NATS_NKEY" in environment else "stream ls"
     beside = [f"# The nats command knows it too: nats --context {context} {what}"]
+    if connection.brought:
+        beside += [
+            "# The workload brings these servers: who may enter them, and with what, it decides alone."
+        ]
     if connection.tunnelled:
         beside += [
             *(f"# Left out: {reason}" for reason in connection.away.values()),

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from morpheus.bars import bar
 from morpheus.cli.show.health import screen
-from morpheus.cli.show.text import UNKNOWN, as_json, cost, lines, moment, money, table
+from morpheus.cli.show.text import UNKNOWN, cost, lines, moment, money, say, table
+from morpheus.forest import Node
 
 if TYPE_CHECKING:
+    from flows.grow import Grown
     from morpheus.checkup import Checkup
-    from morpheus.forest import Node
     from morpheus.growth import Verdict, Vitals
 
 BAR = 20  # characters
@@ -20,11 +21,22 @@ THOUSAND = 1000
 
 
 def growth(checked: "Checkup", *, json: bool) -> None:
-    """One check."""
-    if json:
-        as_json(growth_fields(checked))
-    else:
+    """One check, for people; scripts are told when it is known what came of it."""
+    if not json:
         print(growth_screen(checked))
+
+
+def grown(checked: "Checkup", done: "Grown | None", *, json: bool) -> None:
+    """What came of a check: one line of JSON, or for people what was added."""
+    if json:
+        print(jsonlib.dumps(growth_fields(checked, done)), flush=True)
+    elif done:
+        names = ", ".join(Node(name).label for name in done.fresh) or "nothing more"
+        count = len(done.forest.staying)
+        say(
+            f"🌲 {done.forest.name} has {count} node(s): {names} added in {done.seconds:.1f} s.",
+            *cost(done.forest.price),
+        )
 
 
 def growth_watched(checks: Iterable["Checkup"], *, json: bool) -> "Checkup":
@@ -135,8 +147,8 @@ def amount(number: float | None) -> str:
     return f"{number:.1f}{letter}" if letter else f"{number:.0f}"
 
 
-def growth_fields(checked: "Checkup") -> dict[str, Any]:
-    """One check as docs/grow.md describes it."""
+def growth_fields(checked: "Checkup", done: "Grown | None" = None) -> dict[str, Any]:
+    """One check, and what was *done*, as docs/grow.md describes it."""
     verdict, facts = checked.verdict, checked.facts
     nodes = {node.name: node for node in checked.forest.nodes}
     return {
@@ -165,6 +177,8 @@ def growth_fields(checked: "Checkup") -> dict[str, Any]:
         ],
         "thresholds": {_key(kind): value for kind, value in checked.policy.thresholds.items()},
         "last_expansion": moment(checked.forest.last_expansion),
+        "added": list(done.fresh) if done else [],
+        "seconds": round(done.seconds, 2) if done else None,
         "nodes": [_fields(each, nodes.get(each.node)) for each in facts.vitals],
     }
 

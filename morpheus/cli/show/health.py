@@ -11,8 +11,8 @@ from morpheus.cli.show.text import UNKNOWN, as_json, cost, lines, me, table
 from morpheus.forest import Status
 
 if TYPE_CHECKING:
+    from morpheus.health import Health, NodeHealth
     from morpheus.nats.cluster import Formation
-    from morpheus.watch import Health, NodeHealth
 
 
 def health(health: "Health", registry: str, *, json: bool) -> None:

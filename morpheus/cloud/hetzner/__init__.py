@@ -18,7 +18,7 @@ from morpheus.cloud.hetzner.actions import Actions
 from morpheus.cloud.hetzner.api import MARGIN, api_of
 from morpheus.cloud.hetzner.catalogue import Catalogue, architecture, dearest
 from morpheus.cloud.hetzner.homes import homes_beside
-from morpheus.cloud.hetzner.network import Surroundings
+from morpheus.cloud.hetzner.network import Doors, Surroundings
 from morpheus.cloud.hetzner.servers import Servers
 from morpheus.cloud.hetzner.zones import Zones
 from morpheus.errors import MissingPartError
@@ -46,6 +46,7 @@ class HetznerCloud:
         dns: under which names they are found.
         enter: the way onto servers that let in the owner of a forest's SSH key; without it nothing can be
             put on servers, and a node is ready when its machine runs.
+        ssh_port: where SSH answers on new servers, and on those of which nothing else is known.
 
     Raises:
         InvalidInputError: there is no token, or none that can be one.
@@ -61,13 +62,14 @@ class HetznerCloud:
         dns: DnsSettings = DnsSettings(),  # noqa: B008  # frozen
         *,
         enter: Callable[[SecretStr], Ways] | None = None,
+        ssh_port: int = 22,
     ) -> None:
-        self._settings, self._firewall, self._enter = settings, firewall, enter
+        self._settings, self._doors, self._enter = settings, Doors(firewall, ssh_port), enter
         self._ways: Ways | None = None
         self._api = api_of(settings.hetzner)
         self._actions = Actions(self._api)
         self._catalogue = Catalogue(self._api, settings)
-        self._servers = Servers(self._api, self._actions, self._catalogue, settings, firewall)
+        self._servers = Servers(self._api, self._actions, self._catalogue, settings, self._doors)
         self._zones = Zones(self._api, self._actions, dns)
 
     @property
@@ -127,8 +129,11 @@ class HetznerCloud:
         if self._zones.wanted:
             self._zones.check()
 
-    def admit(self, registry_id: str, forest: str, nodes: Sequence[Server]) -> Sequence[Server]:
-        self._surroundings(registry_id, forest).admit(self._firewall, [node.ip for node in nodes])
+    def admit(
+        self, registry_id: str, forest: str, nodes: Sequence[Server], leaving: Sequence[Server] = ()
+    ) -> Sequence[Server]:
+        ports = {each.ssh_port or self._doors.ssh_port for each in (*nodes, *leaving)}
+        self._surroundings(registry_id, forest).admit(self._doors, [node.ip for node in nodes], ports)
         if not self._zones.wanted:
             return nodes
         names = self._zones.publish(registry_id, forest, nodes)

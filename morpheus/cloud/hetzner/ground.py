@@ -14,8 +14,8 @@ from hcloud.ssh_keys import BoundSSHKey
 from morpheus.cloud.hetzner.api import Api
 from morpheus.cloud.hetzner.catalogue import Candidate, Catalogue
 from morpheus.cloud.hetzner.keys import ensure_key
-from morpheus.cloud.hetzner.network import Surroundings
-from morpheus.settings import FirewallSettings, MachineSettings
+from morpheus.cloud.hetzner.network import Doors, Surroundings
+from morpheus.settings import MachineSettings
 
 Made = TypeVar("Made")
 
@@ -47,11 +47,11 @@ class Ground:
         api: Api,
         catalogue: Catalogue,
         settings: MachineSettings,
-        firewall: FirewallSettings,
+        doors: Doors,
     ) -> None:
         self.around = around
         self.key: Once[BoundSSHKey] = Once(partial(ensure_key, api, settings.ssh))
-        self.firewall: Once[BoundFirewall] = Once(partial(around.ready_firewall, firewall))
+        self.firewall: Once[BoundFirewall] = Once(partial(around.ready_firewall, doors))
         self.candidates: Once[tuple[Candidate, ...]] = Once(catalogue.candidates)
         self._groups: Once[dict[str, BoundPlacementGroup]] = Once(self._known_groups)
         self._catalogue = catalogue

@@ -2,7 +2,8 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from hcloud.actions.domain import Action
@@ -27,8 +28,9 @@ RULES_TRIES = 3
 GROUP = 10  # servers that one placement group holds
 RULES_TIMEOUT, LEAVE_TIMEOUT = 60.0, 60.0  # seconds
 LOOK_EVERY = 1.0  # seconds, at a firewall that servers are leaving
-PORTS = {"ssh": 22, "nats": 4222, "leafnode": 7777, "monitoring": 8222}
+PORTS = {"nats": 4222, "leafnode": 7777, "monitoring": 8222}
 CLUSTER_PORT = 6222
+SSH = "ssh"  # the rules that let it in are told by this, whichever port it has
 
 
 def selector(registry_id: str, forest: str | None = None) -> str:
@@ -41,11 +43,22 @@ def labels(registry_id: str, forest: str) -> dict[str, str]:
     return {"managed-by": MANAGED_BY, "registry-id": registry_id, "forest-id": forest}
 
 
-def rules(settings: FirewallSettings, addresses: Sequence[str]) -> list[FirewallRule]:
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Who may come in from outside, and on which port SSH answers on new servers."""
+
+    settings: FirewallSettings
+    ssh_port: int = 22
+
+
+def rules(
+    settings: FirewallSettings, ssh_ports: Collection[int], addresses: Sequence[str]
+) -> list[FirewallRule]:
     """What is let in: what the settings open, pings, and the nodes at *addresses* to each other."""
+    doors = [*((SSH, port) for port in sorted(ssh_ports)), *PORTS.items()]
     opened = [
         rule
-        for kind, port in PORTS.items()
+        for kind, port in doors
         for rule in _rules(kind, port, [str(each) for each in getattr(settings, kind)])
     ]
     pings = FirewallRule("in", "icmp", ["0.0.0.0/0", "::/0"], description="pings")
@@ -85,14 +98,14 @@ class Surroundings:
         with self._api.call(f"find the firewall of {self._forest}"):
             return self._api.client.firewalls.get_all(label_selector=self._selector)
 
-    def ensure_firewall(self, settings: FirewallSettings) -> BoundFirewall:
+    def ensure_firewall(self, doors: Doors) -> BoundFirewall:
         """The forest's firewall; a new one lets in what the settings open, and no node yet."""
         if known := self.firewalls():
             return known[0]
         with contextlib.suppress(TakenError), self._api.call(f"create the firewall of {self._forest}"):
             made = self._api.client.firewalls.create(
                 self._name,
-                rules=rules(settings, ()),
+                rules=rules(doors.settings, {doors.ssh_port}, ()),
                 labels=self._labels,  # type: ignore[arg-type]  # hcloud's annotation is wrong
             )
             return made.firewall
@@ -100,18 +113,20 @@ class Surroundings:
             return known[0]
         raise CloudError(f"Another firewall has the name {self._name}: rename it in the Cloud Console.")
 
-    def ready_firewall(self, settings: FirewallSettings) -> BoundFirewall:
+    def ready_firewall(self, doors: Doors) -> BoundFirewall:
         """As :meth:`ensure_firewall`, fit for new servers: one from earlier opens what the settings open now.
 
-        Nodes that reach each other through it go on to do so.
+        Nodes that reach each other through it go on to do so, and SSH goes on to reach them.
         """
-        firewall = self.ensure_firewall(settings)
-        self._set(firewall, rules(settings, _nodes(firewall.rules or [])))
+        firewall = self.ensure_firewall(doors)
+        known = firewall.rules or []
+        self._set(firewall, rules(doors.settings, {doors.ssh_port, *_ssh_ports(known)}, _nodes(known)))
         return firewall
 
-    def admit(self, settings: FirewallSettings, addresses: Sequence[str]) -> None:
-        """Let the nodes at *addresses* reach each other, and none that was let in before."""
-        self._set(self.ensure_firewall(settings), rules(settings, addresses))
+    def admit(self, doors: Doors, addresses: Sequence[str], ssh_ports: Collection[int]) -> None:
+        """Let the nodes at *addresses* reach each other, none that was let in before, and SSH those ports."""
+        wanted = rules(doors.settings, ssh_ports or {doors.ssh_port}, addresses)
+        self._set(self.ensure_firewall(doors), wanted)
 
     def _set(self, firewall: BoundFirewall, wanted: list[FirewallRule]) -> None:
         if _texts(firewall.rules or []) == _texts(wanted):
@@ -244,6 +259,12 @@ def _nodes(several: Sequence[FirewallRule]) -> list[str]:
     routes = [each for each in several if (each.protocol, each.port) == ("tcp", str(CLUSTER_PORT))]
     sources = [ip_network(source, strict=False) for each in routes for source in each.source_ips or ()]
     return [str(each.network_address) for each in sources if each.prefixlen == each.max_prefixlen]
+
+
+def _ssh_ports(several: Sequence[FirewallRule]) -> set[int]:
+    """The ports to which rules of ours let SSH in."""
+    told = [each.port or "" for each in several if each.description == SSH]
+    return {int(port) for port in told if port.isdecimal()}
 
 
 def applied(server: Server, firewall: Firewall) -> bool:

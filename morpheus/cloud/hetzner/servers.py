@@ -28,10 +28,10 @@ from morpheus.cloud.hetzner.api import (
 from morpheus.cloud.hetzner.catalogue import Candidate, Catalogue, architecture
 from morpheus.cloud.hetzner.ground import Ground
 from morpheus.cloud.hetzner.keys import public_key
-from morpheus.cloud.hetzner.network import Surroundings, applied, selector
+from morpheus.cloud.hetzner.network import Doors, Surroundings, applied, selector
 from morpheus.errors import CloudBusyError, CloudError, InvalidInputError, MissingPartError, RefusedError
 from morpheus.forest import Price
-from morpheus.settings import FirewallSettings, MachineSettings
+from morpheus.settings import MachineSettings
 from morpheus.wait import wait_until
 
 log = logging.getLogger("morpheus.cloud")
@@ -51,10 +51,10 @@ class Servers:
         actions: Actions,
         catalogue: Catalogue,
         settings: MachineSettings,
-        firewall: FirewallSettings,
+        doors: Doors,
     ) -> None:
         self._api, self._actions, self._catalogue = api, actions, catalogue
-        self._settings, self._firewall = settings, firewall
+        self._settings, self._doors = settings, doors
         self._addresses = Addresses(api)
         self._listing = Shared(self._every_server)
         self._grounds: dict[tuple[str, str], Ground] = {}
@@ -192,9 +192,7 @@ class Servers:
             place = (registry_id, forest)
             if place not in self._grounds:
                 around = Surroundings(self._api, self._actions, *place)
-                self._grounds[place] = Ground(
-                    around, self._api, self._catalogue, self._settings, self._firewall
-                )
+                self._grounds[place] = Ground(around, self._api, self._catalogue, self._settings, self._doors)
             return self._grounds[place]
 
     def _created_at(self, candidate: Candidate, order: Order, ground: Ground) -> Server:
@@ -258,7 +256,7 @@ class Servers:
         if server.status != BoundServer.STATUS_RUNNING:
             server = self._awake(server)
         around = Surroundings(self._api, self._actions, order.registry_id, order.forest)
-        firewall = around.ensure_firewall(self._firewall)
+        firewall = around.ensure_firewall(self._doors)
         if not applied(server, firewall):
             around.protect(firewall, server)
         return self._server(server)

@@ -17,9 +17,9 @@ from morpheus import keyring
 from morpheus import settings as config
 from morpheus.cli import looking
 from morpheus.forest import Forest
+from morpheus.health import Health
 from morpheus.nats.cluster import Formation
 from morpheus.secrets import ForestSecrets
-from morpheus.watch import Health
 from tests.flows.homes import Home, nothing_is_left
 from tests.lab import Host, Lab
 from tests.lab.commands import until

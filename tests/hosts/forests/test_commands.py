@@ -18,6 +18,7 @@ from tests.growth.schema import Check
 from tests.hosts.forests.conftest import settings
 from tests.hosts.forests.stands import Stand, standing, talk
 from tests.lab import Lab
+from tests.lab.commands import until
 from tests.servers.stand import Command, Done, started
 from tests.simulator.clients import client_of
 
@@ -105,6 +106,25 @@ def test_journals_of_nats_and_the_workload_are_shown_in_order(either: Stand) -> 
     assert times == sorted(times)
     for name in NAMES:
         assert any(line["node"] == name and "Server is ready" in line["line"] for line in lines)
+
+
+@pytest.mark.parametrize("image", ["debian-12", "debian-13"])
+def test_a_followed_journal_comes_back_with_its_machine(stand: Stand, image: str) -> None:
+    stand.home.settle(hetzner={"image": image})
+    stand.plant(nodes=1)
+    (host,) = stand.hosts
+    running = start(stand, "logs", "oak", "--follow")
+    running.until("Server is ready")
+
+    host.reboot()
+    running.until("It goes on here when oak-node-1 is back.")
+    until("its server says so anew", lambda: "".join(running.out).count("Server is ready") >= 2, timeout=90)
+    done = running.ended(signal.SIGINT)
+
+    assert done.code == 130
+    lines = done.out.splitlines()
+    assert len({*lines}) == len(lines)
+    assert done.err.count("It goes on here") == 1
 
 
 def test_status_reads_every_machine(either: Stand) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 PLANT = """
 import os, signal, sys
 import flows.plant, tasks.nats
-from flows import _machines
+from flows import _machines, _raising
 
 when, what = sys.argv[1:]
 
@@ -36,7 +36,7 @@ def put(machine, file, put=tasks.nats.put):
     die(f"at {file.path}")
     return put(machine, file)
 
-_machines.record = flows.plant.record = record
+_machines.record = _raising.record = record
 tasks.nats.put = put
 flows.plant.plant("oak", nodes=1)
 """

@@ -154,3 +154,21 @@ def test_a_server_with_everything_would_join(new: Stand, stranger: Stranger, our
         wait_for(lambda: stranger.has_joined, bool)
 
     wait_for(lambda: stranger.has_joined, lambda there: not there)
+
+
+@pytest.mark.parametrize("image", ["debian-12", "debian-13"])
+def test_ssh_answers_on_the_port_of_the_settings_alone(lab: Lab, stand: Stand, image: str) -> None:
+    """And the machine is entered there whatever the setting is later."""
+    stand.home.settle(hetzner={"image": image}, provisioning={"ssh_port": 2222})
+    stand.plant(nodes=1)
+    (host,) = stand.hosts
+
+    assert answering(lab.outside, host.address, (*PORTS, 2222)) == {2222}
+    lines = host.run(["ss", "-Hltn"]).stdout.splitlines()
+    assert {"0.0.0.0:2222", "[::]:2222"} <= {line.split()[3] for line in lines}
+    assert not [line for line in lines if line.split()[3].endswith(":22")]
+
+    stand.home.settle(hetzner={"image": image})
+    assert stand.status.formation.formed
+    stand.plant()
+    assert answering(lab.outside, host.address, (22, 2222)) == {2222}

@@ -1,0 +1,231 @@
+"""A node leaves a cluster that goes on, and nothing is lost: its streams move away before it is touched.
+
+Plain calls, no tasks: what takes back a failed expansion needs this, too, where Prefect's server is gone.
+What stopped after any step is done by running it again, or by planting again: until the node is taken out of
+the records nothing but copies of streams has moved, and afterwards nothing is left on it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from morpheus.cloud import Cloud
+from morpheus.errors import (
+    LeaseLostError,
+    MachineError,
+    MorpheusError,
+    NotReadyError,
+    UnreachableError,
+)
+from morpheus.expansion import shrunk
+from morpheus.forest import Forest, Node
+from morpheus.machine import NATS, WORKLOAD
+from morpheus.nats import admin, cluster, streams
+from morpheus.nats.access import Access
+from morpheus.outfit import Outfit
+from morpheus.plan import retired
+from morpheus.registry.lease import Hold
+from morpheus.settings import ProvisioningSettings
+from morpheus.wait import wait_until
+from morpheus.watch import client_urls, judged, machine_of, read_nodes, server_of, wait_leader, wait_ready
+from tasks.nats import configure
+
+log = logging.getLogger("morpheus.depart")
+
+MOVED = 900.0  # seconds until all streams have moved; they go as fast as disks and network are
+SETTLED = 20.0  # seconds until the streams have leaders again after a server has stopped
+ASK_AGAIN = 2.0  # seconds until a server that has streams is told once more to give them away
+TRIES = 3  # times that it may get new ones while it stops
+
+
+def depart(cloud: Cloud, hold: Hold, outfit: Outfit, name: str, wait: ProvisioningSettings) -> None:
+    """Take the node *name* out of its cluster, then its machine and its record away.
+
+    Raises:
+        NotReadyError: its streams do not move away, or the others are not well without it; it stays then.
+        MachineError: the servers cannot move streams, or it gets new ones all the time; it stays, too.
+    """
+    access = outfit.access
+    assert access  # what workloads bring is theirs
+    node, forest = hold.forest.node(name), hold.forest
+    rest = [each for each in forest.staying if each.name != name]
+    if is_member(forest, rest, node, cloud):
+        _give_away(cloud, hold, outfit, node, rest, wait)
+        hold.check()
+        with client_urls(rest, cloud) as urls:
+            asyncio.run(admin.remove_peer(urls, access.system_seed, name))
+        log.info("%s: removed from the cluster", name)
+        wait_ready(
+            hold.forest,
+            cloud,
+            access.app_seed,
+            timeout=wait.readiness_timeout,
+            interval=wait.readiness_interval,
+        )
+    discard(cloud, hold, outfit, name)
+
+
+def discard(cloud: Cloud, hold: Hold, outfit: Outfit | None, name: str) -> None:
+    """Remove what is left of a node that belongs to no cluster: routes to it, its address, its machine."""
+    if not hold.forest.node(name).leaving:
+        hold.update(lambda forest, _: retired(forest, (name,)) if forest else None)
+    rest = [each for each in hold.forest.staying if each.ip]
+    if outfit:
+        for each in rest:
+            configure.fn(each, hold.forest, cloud, outfit, hold)
+    hold.check()
+    cloud.admit(
+        hold.registry_id,
+        hold.forest.name,
+        [server_of(each) for each in rest],
+        [server_of(each) for each in hold.forest.nodes if each.ip and each.leaving],
+    )
+    hold.check()
+    cloud.delete_server(hold.registry_id, name)
+    hold.update(lambda forest, _: shrunk(forest, name) if forest else None)
+    log.info("%s: gone", name)
+
+
+def is_member(forest: Forest, rest: Sequence[Node], node: Node, cloud: Cloud) -> bool:
+    """Whether the cluster of the *rest* counts *node*.
+
+    Raises:
+        NotReadyError: nobody leads it, so nobody knows.
+    """
+
+    def known() -> frozenset[str] | None:
+        readings = read_nodes([*rest, node], cloud)
+        leader = judged([*rest, node], readings).leader
+        return cluster.members(readings, leader) if leader else None
+
+    members = wait_until(
+        f"the cluster of {forest.name} to have a leader",
+        known,
+        lambda members: members is not None,
+        lambda _: "nobody leads it",
+        timeout=SETTLED,
+        interval=0.2,
+    )
+    return node.name in (members or ())
+
+
+def _give_away(  # noqa: PLR0913, PLR0917  # each one is a fact of it
+    cloud: Cloud, hold: Hold, outfit: Outfit, node: Node, rest: Sequence[Node], wait: ProvisioningSettings
+) -> None:
+    """Stop the server of *node* with no stream left on it.
+
+    One that is told to give its streams away still gets new ones until it has stopped, so it is looked for
+    them once more then; if there are some it is started again.
+    """
+    access = outfit.access
+    assert access
+    for _ in range(TRIES):
+        _empty(cloud, hold, access, node, rest)
+        hold.update(lambda forest, _: retired(forest, (node.name,)) if forest else None)
+        _step_down(cloud, hold, access, node, rest, wait)
+        hold.check()
+        machine = machine_of(node, cloud)
+        try:
+            machine.stop(WORKLOAD)
+            machine.stop(NATS)
+        except UnreachableError as error:
+            log.warning("%s cannot be entered, so its machine goes first: %s", node.name, error)
+            cloud.delete_server(hold.registry_id, node.name)
+            return
+        log.info("%s: stopped, with no stream on it", node.name)
+        if not (late := _late(cloud, access, rest)):
+            return
+        log.warning("%s: it got %s while it stopped, and starts again", node.name, ", ".join(late))
+        hold.check()
+        machine.start(outfit.server(hold.forest, node, machine.layout))
+    raise MachineError(f"{node.name} gets new streams as fast as it gives them away, so it stays: try again.")
+
+
+def _empty(cloud: Cloud, hold: Hold, access: Access, node: Node, rest: Sequence[Node]) -> None:
+    """Wait until no stream has a copy on *node*, and all are complete elsewhere."""
+    asked = float("-inf")
+
+    def left() -> tuple[str, ...]:
+        nonlocal asked
+        with client_urls(rest, cloud) as urls:
+            try:
+                seen = asyncio.run(streams.streams(urls, access.app_seed))
+            except UnreachableError as error:
+                return (str(error),)
+            there = seen.on(node.name)
+            reading = read_nodes([node], cloud)[node.name]
+            if (there or reading.streams) and time.monotonic() - asked >= ASK_AGAIN:
+                hold.check()
+                asyncio.run(admin.evacuate(urls, access.system_seed, node.name))
+                asked = time.monotonic()
+        held = (f"{reading.streams} on its disk",) if reading.streams and not there else ()
+        return tuple(dict.fromkeys((*there, *seen.behind(), *held)))
+
+    wait_until(
+        f"the streams on {node.name} to move away",
+        left,
+        lambda names: not names,
+        lambda names: f"not yet: {', '.join(names)}",
+        timeout=MOVED,
+        interval=0.1,
+    )
+
+
+def _step_down(  # noqa: PLR0913, PLR0917  # each one is a fact of it
+    cloud: Cloud,
+    hold: Hold,
+    access: Access,
+    node: Node,
+    rest: Sequence[Node],
+    wait: ProvisioningSettings,
+) -> None:
+    """Have one of the *rest* lead the cluster, if *node* does."""
+    if not read_nodes([node], cloud)[node.name].leads:
+        return
+    hold.check()
+    with client_urls(rest, cloud) as urls:
+        asyncio.run(admin.step_down(urls, access.system_seed))
+    wait_leader(hold.forest, rest, cloud, timeout=wait.readiness_timeout, interval=wait.readiness_interval)
+
+
+def _late(cloud: Cloud, access: Access, rest: Sequence[Node]) -> tuple[str, ...]:
+    """The streams that do not answer without the server that has stopped."""
+
+    def behind() -> tuple[str, ...]:
+        with client_urls(rest, cloud) as urls:
+            return asyncio.run(streams.streams(urls, access.app_seed)).behind()
+
+    try:
+        return wait_until(
+            "the streams to be complete without it",
+            behind,
+            lambda late: not late,
+            lambda late: f"not yet: {', '.join(late)}",
+            timeout=SETTLED,
+            interval=0.2,
+        )
+    except (NotReadyError, UnreachableError):
+        return behind()
+
+
+def take_out(
+    cloud: Cloud, hold: Hold, outfit: Outfit | None, names: Sequence[str], wait: ProvisioningSettings
+) -> None:
+    """Take the nodes *names* of a failed expansion out again; one that cannot be stays, which is told."""
+    forest = hold.forest.name
+    for name in reversed(names):
+        node = hold.forest.node(name)
+        try:
+            if node.ip is None or outfit is None or outfit.access is None:
+                discard(cloud, hold, outfit, name)
+            else:
+                depart(cloud, hold, outfit, name, wait)
+        except LeaseLostError:
+            raise
+        except MorpheusError as error:
+            log.warning(
+                "%s stays, for it could not be taken out again (%s) It is recorded and may cost: morpheus "
+                "grow %s goes on with it, morpheus node remove %s %s tries again",
+                *(name, error, forest, forest, node.label),
+            )

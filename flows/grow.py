@@ -1,0 +1,213 @@
+"""Let a forest grow: claim the right to it, raise the new nodes as a plant does, prove that they carry load.
+
+The claim is one write, in which the cooldown is checked and begins anew. What this run added is taken out
+again when it fails, with nothing lost; a run that is killed leaves a forest in the status ``growing``, which
+the next one completes.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from prefect import Flow, flow, task
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from flows._departure import take_out
+from flows._machines import Ground
+from flows._raising import Kit, raise_forest
+from flows._story import Phases, publish
+from flows._undo import take_back
+from flows.teardown import open_home
+from morpheus import settings as config
+from morpheus import site
+from morpheus.cloud import Cloud
+from morpheus.embedded import check_mode
+from morpheus.errors import ForestNotFoundError, MorpheusError, NotReadyError, RefusedError
+from morpheus.expansion import Decision, claimed
+from morpheus.forest import MAX_NODES, Forest, Status, check_name, size_warning
+from morpheus.growth import steps
+from morpheus.nats.cluster import Formation
+from morpheus.outfit import Outfit
+from morpheus.plan import check_budget, made_by
+from morpheus.registry.document import Document
+from morpheus.registry.lease import Claim, Hold
+from morpheus.settings import Settings
+from morpheus.wait import let_wait, wait_until
+from morpheus.watch import judged, read_nodes
+from tasks._retry import RETRYING, settle
+from tasks.registry import take_lease
+
+log = logging.getLogger("morpheus.grow")
+
+WELL = 10.0  # seconds in which a forest has to show that it is whole
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What an expansion did: the forest, the nodes it was given, and the seconds it took.
+
+    ``phases`` says after how many seconds each phase had ended.
+    """
+
+    forest: Forest
+    fresh: tuple[str, ...]
+    seconds: float
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+
+def this_run() -> str:
+    """The run whose hooks take back what is made: the outermost, for it is that one which a worker ends."""
+    return str(flow_run.root_flow_run_id or flow_run.id)
+
+
+def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Take back from outside what a run added, after it was cancelled or its process died."""
+    del flow, state
+    given = flow_run.parameters or {}
+    if given.get("keep"):
+        return
+    settings, run = config.load(), str(flow_run.id)
+    for found in site.everything(settings):
+        forest = found.forest
+        if forest.status != Status.GROWING or not made_by(forest, run):
+            continue
+        try:
+            slugs = (given.get("cloud", "settings"), given.get("registry", "settings"))
+            cloud, registry = open_home(settings, forest.name, *slugs)
+            kit = Kit.of(cloud, settings, slugs[1], given.get("key", "settings"))
+            claim = Claim(forest.name, "undo", run)
+            with Hold(registry, claim, lambda document, _: document, margin=cloud.margin) as hold:
+                entered, outfit = kit.opened(hold.forest)
+                take_out(entered, hold, outfit, added(hold.forest, run), settings.provisioning)
+        except MorpheusError as error:
+            log.warning("%s: what was added could not be taken out again: %s", forest.name, error)
+
+
+@flow(name="grow", flow_run_name="grow-{name}", on_cancellation=[sweep], on_crashed=[sweep])
+def grow(  # noqa: PLR0913, PLR0917  # each one is a fact of the decision, or a choice of who decides
+    name: str,
+    nodes: Annotated[int, Field(ge=1, le=MAX_NODES)] | None = None,
+    seen: int | None = None,
+    expanded: datetime | None = None,
+    auto: bool = False,  # Prefect passes parameters by name
+    cloud: str = "settings",
+    registry: str = "settings",
+    key: str = "settings",
+    keep: bool = False,
+) -> Grown:
+    """Give the forest more nodes, and return it once each of them has stored a message.
+
+    Args:
+        name: The forest.
+        nodes: The number of nodes it is to have. Left out, the next one that makes sense.
+        seen: How many it had when that was decided; it has to have as many still. Left out: as it has now.
+        expanded: When it had last grown then; counts only together with *seen*.
+        auto: Nobody was asked: growth has to be enabled, and the cooldown over.
+        cloud: Where its machines are, unless on this computer: settings or a stored block as type/name.
+        registry: Where it is recorded, unless on this computer: settings or a stored block as type/name.
+        key: What opens its secrets: settings (MORPHEUS_SECRET_KEY, else this device's) or a stored block.
+        keep: When it fails, leave what was added, so that growing again can go on from there.
+    """
+    phases = Phases()
+    let_wait()
+    run, settings = this_run(), config.load()
+    if auto and not settings.growth.enabled:
+        raise RefusedError(f"{name} does not grow unasked, for growth.enabled is false: nothing was changed.")
+    where, known = open_home(settings, check_name(name), cloud, registry)
+    forest = known.find(name)
+    if forest is None:
+        raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
+    where.check(creates=True)
+    kit = Kit.of(where, settings, registry, key)
+    if forest.status == Status.ACTIVE:
+        check_well(forest, *kit.opened(forest))
+    decision, price = decided(forest, settings, nodes, seen, expanded, auto=auto), where.price()
+
+    def claim(document: Document, now: datetime) -> Document:
+        if name not in document.forests:
+            raise ForestNotFoundError(f"{name} is not there any more.")
+        grown = claimed(document.forests[name], decision, run, now, price)
+        check_mode(grown, embedded=kit.embedded)
+        check_budget(document.forests, grown, settings.budget.max_monthly_eur)
+        return document.with_forest(grown)
+
+    with take_lease(known, Claim(name, "grow", run), claim, where.margin) as hold:
+        phases.ended("claimed")
+        fresh, outfit = added(hold.forest, run), None
+        try:
+            if warning := size_warning(len(hold.forest.staying)):
+                log.warning(warning)
+            where, outfit = kit.equipped(hold)
+            raise_forest(Ground(where, hold, outfit, run, settings.provisioning, phases))
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                log.warning("%s: stopping; what is under way ends, what was added goes again", name)
+            settle()
+            if not keep:
+                take_back(lambda: undo(where, hold, run, outfit, settings), hold, error)
+            raise
+    publish(hold.forest, phases)
+    return Grown(hold.forest, fresh, phases.seconds, phases.ends)
+
+
+def decided(  # noqa: PLR0913  # each one is a fact of it
+    forest: Forest,
+    settings: Settings,
+    nodes: int | None,
+    seen: int | None,
+    expanded: datetime | None,
+    *,
+    auto: bool,
+) -> Decision:
+    """What was decided about *forest*, now or, with *seen*, when it was looked at."""
+    growth, count = settings.growth, len(forest.staying)
+    return Decision(
+        nodes=nodes or count + steps(count, odd=growth.step == "odd"),
+        seen=count if seen is None else seen,
+        expanded=forest.last_expansion if seen is None else expanded,
+        most=growth.max_nodes,
+        rest=timedelta(minutes=growth.cooldown_minutes if auto else 0),
+    )
+
+
+def added(forest: Forest, run: str) -> tuple[str, ...]:
+    """The nodes that *run* adds and has not finished."""
+    return tuple(node.name for node in made_by(forest, run))
+
+
+def undo(cloud: Cloud, hold: Hold, run: str, outfit: Outfit | None, settings: Settings) -> None:
+    """Take out again what *run* added."""
+    take_out(cloud, hold, outfit, added(hold.forest, run), settings.provisioning)
+
+
+@task(task_run_name="look-at-{forest.name}", **RETRYING)
+def check_well(forest: Forest, cloud: Cloud, outfit: Outfit | None) -> None:
+    """Return when the servers of *forest* are all well.
+
+    Raises:
+        NotReadyError: they are not; it is to be healed first.
+    """
+    if outfit is None:
+        raise RefusedError(f"The machines of {forest.name} take no programs, so it cannot grow.")
+
+    def seen() -> Formation:
+        return judged(forest.staying, read_nodes(forest.staying, cloud))
+
+    try:
+        wait_until(
+            f"{forest.name} to be whole",
+            seen,
+            lambda verdict: verdict.formed or not verdict.known,
+            lambda verdict: verdict.reason,
+            timeout=WELL,
+            interval=0.2,
+        )
+    except NotReadyError as error:
+        raise NotReadyError(
+            f"{forest.name} does not grow while it is unhealthy: {error} Heal it with morpheus plant "
+            f"{'local' if forest.provider == 'local' else 'cloud'} --name {forest.name}; nothing was changed."
+        ) from error

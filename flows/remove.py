@@ -1,0 +1,76 @@
+"""Take one node out of a forest that goes on: its streams move away first, its machine goes last."""
+
+import logging
+from datetime import datetime
+
+from prefect import flow, task
+
+from flows._departure import depart
+from flows._raising import Kit
+from flows.grow import check_well, this_run
+from flows.teardown import open_home
+from morpheus import settings as config
+from morpheus import site
+from morpheus.cloud import Cloud
+from morpheus.errors import ForestNotFoundError
+from morpheus.expansion import check_departure, whole_name
+from morpheus.forest import Forest, check_name
+from morpheus.outfit import Outfit
+from morpheus.registry.document import Document
+from morpheus.registry.lease import Claim, Hold
+from morpheus.settings import ProvisioningSettings
+from morpheus.wait import let_wait
+from tasks._retry import RETRYING
+from tasks.registry import take_lease
+
+log = logging.getLogger("morpheus.depart")
+
+
+@flow(name="remove-node", flow_run_name="remove-{node}-of-{name}")
+def remove_node(
+    name: str,
+    node: str,
+    cloud: str = "settings",
+    registry: str = "settings",
+    key: str = "settings",
+) -> Forest:
+    """Take the node out of the forest, and return the forest without it.
+
+    Running it again completes what was interrupted.
+
+    Args:
+        name: The forest.
+        node: Its node, as ``oak-node-4`` or ``node-4``.
+        cloud: Where its machines are, unless on this computer: settings or a stored block as type/name.
+        registry: Where it is recorded, unless on this computer: settings or a stored block as type/name.
+        key: What opens its secrets: settings (MORPHEUS_SECRET_KEY, else this device's) or a stored block.
+    """
+    let_wait()
+    settings = config.load()
+    where, known = open_home(settings, check_name(name), cloud, registry)
+    forest = known.find(name)
+    if forest is None:
+        raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
+    node = whole_name(forest, node)
+    check_departure(forest, node)
+    kit = Kit.of(where, settings, registry, key)
+    if not forest.node(node).leaving:
+        check_well(forest, *kit.opened(forest))
+
+    def allowed(document: Document, _: datetime) -> Document:
+        if name not in document.forests:
+            raise ForestNotFoundError(f"{name} is not there any more.")
+        check_departure(document.forests[name], node)
+        return document
+
+    with take_lease(known, Claim(name, "remove-node", this_run()), allowed, where.margin) as hold:
+        entered, outfit = kit.equipped(hold)
+        assert outfit  # where machines take no programs, no forest is well
+        leave(node, entered, outfit, hold, settings.provisioning)
+        return hold.forest
+
+
+@task(task_run_name="leave-{node}", **RETRYING)
+def leave(node: str, cloud: Cloud, outfit: Outfit, hold: Hold, wait: ProvisioningSettings) -> None:
+    """Move what is on the node away, take it out of the cluster, and delete its machine."""
+    depart(cloud, hold, outfit, node, wait)
