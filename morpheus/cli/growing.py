@@ -45,20 +45,20 @@ def meant(name: str | None) -> Found:
     return looking.the_forest(name)
 
 
-def check(found: Found, threshold: float | None) -> Checkup:
-    """Check the forest, and change nothing; *threshold* takes the place of every threshold."""
-    return next(checks(found, threshold))
+def check(found: Found, threshold: float | None, *, keep: bool) -> Checkup:
+    """Check the forest, and *keep* the reading; *threshold* takes the place of every threshold."""
+    return next(checks(found, threshold, keep=keep))
 
 
-def checks(found: Found, threshold: float | None) -> Iterator[Checkup]:
-    """Check the forest again and again, and change nothing."""
+def checks(found: Found, threshold: float | None, *, keep: bool = False) -> Iterator[Checkup]:
+    """Check the forest again and again; nothing is changed unless the readings are to be kept."""
     settings = config.load()
     cloud, unread = site.cloud_of(settings, found.forest), "not tried yet"
     policy = Policy.of(settings, threshold)
     while True:
         if unread:
             cloud, unread = looking.entered(settings, found, cloud)
-        yield checkup.check(settings, found, cloud, unread=unread, policy=policy, keep=False)
+        yield checkup.check(settings, found, cloud, unread=unread, policy=policy, keep=keep)
         time.sleep(WATCH_EVERY)
         found = looking.the_forest(found.forest.name)
 
@@ -140,7 +140,7 @@ def one(  # noqa: PLR0913  # each one is a fact of the check, or what is printed
 
     *seen* is told what was seen before anybody is asked, *done* what came of it.
     """
-    checked, grown = check(found, threshold), None
+    checked, grown = check(found, threshold, keep=not dry_run), None
     seen(checked)
     nodes = target(checked, wish)
     if nodes is None or dry_run:

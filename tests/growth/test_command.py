@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,29 @@ def test_what_may_not_grow_ends_with_11_and_says_why(home: Path) -> None:
 
     settle(home.parent, max_nodes=3)
     assert told("--threshold", "1").why == "max-nodes"
+
+
+def test_a_load_counts_once_the_readings_of_several_runs_show_it_for_so_long(
+    grove: Grove, home: Path
+) -> None:
+    """Growth is disabled, so that nothing grows when it would; memory is always above one percent."""
+    settle(home.parent, enabled=False, sustained_minutes=0.05)
+    kept = History(site.local_place(), grove.forest)
+    words = ("oak", "--auto", "--threshold", "1", "--output", "json")
+    whys: list[str] = []
+    began = time.monotonic()
+    try:
+        while "disabled" not in whys and time.monotonic() < began + 30:
+            whys.append(json.loads(grow(*words).stdout)["why"])
+        took, readings = time.monotonic() - began, kept.read()
+        told("--threshold", "1")  # a dry run keeps none
+        assert kept.read() == readings
+    finally:
+        kept.delete()
+
+    assert whys == ["not-sustained"] * (len(whys) - 1) + ["disabled"]
+    assert len(readings) == len(whys) > 2
+    assert took >= 3
 
 
 def test_an_unhealthy_forest_ends_with_7(grove: Grove) -> None:

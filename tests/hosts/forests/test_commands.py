@@ -13,6 +13,8 @@ import pytest
 from nats.aio.client import Client
 
 from morpheus.cli.temporary import Temporary
+from tests.growth.load import burning
+from tests.growth.schema import Check
 from tests.hosts.forests.conftest import settings
 from tests.hosts.forests.stands import Stand, standing, talk
 from tests.lab import Lab
@@ -56,6 +58,26 @@ def test_a_command_runs_on_all_machines(either: Stand) -> None:
     assert sorted(done.out.splitlines()) == sorted(
         f"node-{k} | {line}" for k in (1, 2, 3) for line in (f"oak-node-{k}", "active")
     )
+
+
+def test_a_check_measures_machines_and_changes_nothing(either: Stand) -> None:
+    before = either.home.text
+
+    idle = run(either, "grow", "oak", "--dry-run", "--threshold", "100", "--output", "json")
+    with burning():
+        busy = run(either, "grow", "oak", "--dry-run", "--threshold", "60", "--output", "json")
+
+    assert idle.code == 0, idle.err
+    nodes = Check.model_validate_json(idle.out).nodes
+    assert [(each.name, each.reachable, each.state, each.lagging) for each in nodes] == [
+        (name, True, "current", False) for name in NAMES
+    ]
+    assert all(None not in each.model_dump().values() for each in nodes)
+    assert busy.code == 10, busy.err
+    assert {each.node for each in Check.model_validate_json(busy.out).breaches if each.kind == "cpu"} == {
+        *NAMES
+    }
+    assert either.home.text == before
 
 
 def test_what_runs_on_machines_ends_with_the_command(either: Stand) -> None:
