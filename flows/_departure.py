@@ -19,16 +19,17 @@ from morpheus.errors import (
     UnreachableError,
 )
 from morpheus.expansion import shrunk
-from morpheus.forest import Forest, Node
-from morpheus.machine import NATS, WORKLOAD
-from morpheus.nats import admin, cluster, streams
+from morpheus.forest import Forest, Node, Status
+from morpheus.machine import NATS, WORKLOAD, StoreState
+from morpheus.nats import admin, cluster, room, streams
 from morpheus.nats.access import Access
+from morpheus.nats.monitor import Reading
 from morpheus.outfit import Outfit
 from morpheus.plan import retired
 from morpheus.registry.lease import Hold
 from morpheus.settings import ProvisioningSettings
 from morpheus.wait import wait_until
-from morpheus.watch import client_urls, judged, machine_of, read_nodes, server_of, wait_leader, wait_ready
+from morpheus.watch import client_urls, judged, machine_of, read_nodes, server_of, wait_leader
 from tasks.nats import configure
 
 log = logging.getLogger("morpheus.depart")
@@ -43,37 +44,39 @@ def depart(cloud: Cloud, hold: Hold, outfit: Outfit, name: str, wait: Provisioni
     """Take the node *name* out of its cluster, then its machine and its record away.
 
     Raises:
+        RefusedError: the others cannot take its streams; nothing was changed.
         NotReadyError: its streams do not move away, or the others are not well without it; it stays then.
         MachineError: the servers cannot move streams, or it gets new ones all the time; it stays, too.
     """
-    access = outfit.access
+    access, node = outfit.access, hold.forest.node(name)
     assert access  # what workloads bring is theirs
-    node, forest = hold.forest.node(name), hold.forest
-    rest = [each for each in forest.staying if each.name != name]
-    if is_member(forest, rest, node, cloud):
+    members = _members(hold.forest, cloud)
+    if name not in members:  # it may be about to come
+        _silence(cloud, hold, node)
+        members = _members(hold.forest, cloud)
+    if name in members:
+        rest = [each for each in hold.forest.staying if each.name in members and each.name != name]
         _give_away(cloud, hold, outfit, node, rest, wait)
         hold.check()
         with client_urls(rest, cloud) as urls:
             asyncio.run(admin.remove_peer(urls, access.system_seed, name))
         log.info("%s: removed from the cluster", name)
-        wait_ready(
-            hold.forest,
-            cloud,
-            access.app_seed,
-            timeout=wait.readiness_timeout,
-            interval=wait.readiness_interval,
-        )
+        _agreed(cloud, hold, access, node, rest, wait)
     discard(cloud, hold, outfit, name)
 
 
 def discard(cloud: Cloud, hold: Hold, outfit: Outfit | None, name: str) -> None:
-    """Remove what is left of a node that belongs to no cluster: routes to it, its address, its machine."""
+    """Remove what is left of a node that belongs to no cluster: routes to it, its address, its machine.
+
+    (What is unfinished is configured by the run that goes on with it.)
+    """
     if not hold.forest.node(name).leaving:
         hold.update(lambda forest, _: retired(forest, (name,)) if forest else None)
     rest = [each for each in hold.forest.staying if each.ip]
     if outfit:
         for each in rest:
-            configure.fn(each, hold.forest, cloud, outfit, hold)
+            if each.status == Status.ACTIVE:
+                configure.fn(each, hold.forest, cloud, outfit, hold)
     hold.check()
     cloud.admit(
         hold.registry_id,
@@ -87,27 +90,39 @@ def discard(cloud: Cloud, hold: Hold, outfit: Outfit | None, name: str) -> None:
     log.info("%s: gone", name)
 
 
-def is_member(forest: Forest, rest: Sequence[Node], node: Node, cloud: Cloud) -> bool:
-    """Whether the cluster of the *rest* counts *node*.
+def _members(forest: Forest, cloud: Cloud) -> frozenset[str]:
+    """The nodes that the cluster of *forest* counts.
 
     Raises:
         NotReadyError: nobody leads it, so nobody knows.
     """
+    placed = [node for node in forest.nodes if node.ip]
 
-    def known() -> frozenset[str] | None:
-        readings = read_nodes([*rest, node], cloud)
-        leader = judged([*rest, node], readings).leader
-        return cluster.members(readings, leader) if leader else None
+    def known() -> frozenset[str]:
+        readings = read_nodes(placed, cloud)
+        leader = judged(placed, readings).leader
+        return cluster.members(readings, leader) if leader else frozenset()
 
-    members = wait_until(
+    return wait_until(
         f"the cluster of {forest.name} to have a leader",
         known,
-        lambda members: members is not None,
+        bool,
         lambda _: "nobody leads it",
         timeout=SETTLED,
         interval=0.2,
     )
-    return node.name in (members or ())
+
+
+def _silence(cloud: Cloud, hold: Hold, node: Node) -> None:
+    """Stop what runs on the machine of *node*; one that cannot be entered goes at once."""
+    hold.check()
+    machine = machine_of(node, cloud)
+    try:
+        machine.stop(WORKLOAD)
+        machine.stop(NATS)
+    except UnreachableError as error:
+        log.warning("%s cannot be entered, so its machine goes first: %s", node.name, error)
+        cloud.delete_server(hold.registry_id, node.name)
 
 
 def _give_away(  # noqa: PLR0913, PLR0917  # each one is a fact of it
@@ -116,35 +131,44 @@ def _give_away(  # noqa: PLR0913, PLR0917  # each one is a fact of it
     """Stop the server of *node* with no stream left on it.
 
     One that is told to give its streams away still gets new ones until it has stopped, so it is looked for
-    them once more then; if there are some it is started again.
+    them once more then; if there are some it is started again. So it is, too, when an earlier run stopped it
+    and may have ended before it looked.
     """
     access = outfit.access
     assert access
     for _ in range(TRIES):
+        _wake(cloud, hold, outfit, node)
         _empty(cloud, hold, access, node, rest)
         hold.update(lambda forest, _: retired(forest, (node.name,)) if forest else None)
         _step_down(cloud, hold, access, node, rest, wait)
-        hold.check()
-        machine = machine_of(node, cloud)
-        try:
-            machine.stop(WORKLOAD)
-            machine.stop(NATS)
-        except UnreachableError as error:
-            log.warning("%s cannot be entered, so its machine goes first: %s", node.name, error)
-            cloud.delete_server(hold.registry_id, node.name)
-            return
+        _silence(cloud, hold, node)
         log.info("%s: stopped, with no stream on it", node.name)
         if not (late := _late(cloud, access, rest)):
             return
         log.warning("%s: it got %s while it stopped, and starts again", node.name, ", ".join(late))
-        hold.check()
-        machine.start(outfit.server(hold.forest, node, machine.layout))
     raise MachineError(f"{node.name} gets new streams as fast as it gives them away, so it stays: try again.")
 
 
+def _wake(cloud: Cloud, hold: Hold, outfit: Outfit, node: Node) -> None:
+    """Have the server of *node* run, which may hold streams; never on a store that is gone."""
+    hold.check()
+    try:
+        if cloud.store(server_of(node)) is StoreState.HELD:
+            machine = machine_of(node, cloud)
+            machine.start(outfit.server(hold.forest, node, machine.layout))
+    except UnreachableError as error:
+        log.warning("%s cannot be entered: %s", node.name, error)
+
+
 def _empty(cloud: Cloud, hold: Hold, access: Access, node: Node, rest: Sequence[Node]) -> None:
-    """Wait until no stream has a copy on *node*, and all are complete elsewhere."""
+    """Wait until no stream has a copy on *node*, and all are complete elsewhere.
+
+    Raises:
+        RefusedError: they never will, as it was found before any was moved.
+    """
     asked = float("-inf")
+    with client_urls(rest, cloud) as urls:
+        asyncio.run(admin.remove_probes(urls, access.app_seed))  # which are bound to their nodes
 
     def left() -> tuple[str, ...]:
         nonlocal asked
@@ -156,6 +180,8 @@ def _empty(cloud: Cloud, hold: Hold, access: Access, node: Node, rest: Sequence[
             there = seen.on(node.name)
             reading = read_nodes([node], cloud)[node.name]
             if (there or reading.streams) and time.monotonic() - asked >= ASK_AGAIN:
+                if asked == float("-inf"):
+                    room.check(node.name, seen, read_nodes(rest, cloud))
                 hold.check()
                 asyncio.run(admin.evacuate(urls, access.system_seed, node.name))
                 asked = time.monotonic()
@@ -194,7 +220,10 @@ def _late(cloud: Cloud, access: Access, rest: Sequence[Node]) -> tuple[str, ...]
 
     def behind() -> tuple[str, ...]:
         with client_urls(rest, cloud) as urls:
-            return asyncio.run(streams.streams(urls, access.app_seed)).behind()
+            try:
+                return asyncio.run(streams.streams(urls, access.app_seed)).behind()
+            except UnreachableError as error:
+                return (str(error),)
 
     try:
         return wait_until(
@@ -205,8 +234,37 @@ def _late(cloud: Cloud, access: Access, rest: Sequence[Node]) -> tuple[str, ...]
             timeout=SETTLED,
             interval=0.2,
         )
-    except (NotReadyError, UnreachableError):
+    except NotReadyError:
         return behind()
+
+
+def _agreed(  # noqa: PLR0913, PLR0917  # each one is a fact of it
+    cloud: Cloud,
+    hold: Hold,
+    access: Access,
+    node: Node,
+    rest: Sequence[Node],
+    wait: ProvisioningSettings,
+) -> None:
+    """Wait until the *rest* agrees that *node* is none of it, and a message passed through them."""
+    bound, interval = wait.readiness_timeout, wait.readiness_interval
+
+    def counted() -> bool:
+        readings = read_nodes(rest, cloud)
+        leader = judged(rest, readings).leader
+        return not leader or node.name in cluster.members({**readings, node.name: Reading()}, leader)
+
+    wait_until(
+        f"the cluster to count {node.name} no more",
+        counted,
+        lambda still: not still,
+        lambda _: "it does, or nobody leads it",
+        timeout=bound,
+        interval=interval,
+    )
+    wait_leader(hold.forest, rest, cloud, timeout=bound, interval=interval)
+    with client_urls(rest, cloud) as urls:
+        asyncio.run(admin.probe(urls, access.app_seed, timeout=bound))
 
 
 def take_out(

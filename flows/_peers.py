@@ -45,11 +45,11 @@ def streams_at_stake(
         refuse_weakened(risk, leaving)
         return risk
 
-    machines = dict(_answering([node for node in forest.nodes if node.name in leaving and node.ip], cloud))
-    if any(pid is not None for pid in machines.values()):
+    there = list(answering([node for node in forest.nodes if node.name in leaving and node.ip], cloud))
+    if any(pid is not None for _, _, pid in there):
         with contextlib.suppress(UnreachableError):  # without a leader nobody knows yet
             ask()
-    for machine in machines:
+    for _, machine, _ in there:
         hold.check()
         machine.stop(NATS)
     wait_leader(forest, survivors, cloud, timeout=wait.readiness_timeout, interval=wait.readiness_interval)
@@ -67,15 +67,15 @@ def streams_at_stake(
     return risk.lost
 
 
-def _answering(nodes: Sequence[Node], cloud: Cloud) -> Iterator[tuple[Machine, int | None]]:
-    """The machines of *nodes* that let us in, each with the process id of its server.
+def answering(nodes: Sequence[Node], cloud: Cloud) -> Iterator[tuple[Node, Machine, int | None]]:
+    """Those of *nodes* whose machines let us in, each with its machine and the process id of its server.
 
     The others are gone, or go with their servers: nothing that still runs there can be stopped before.
     """
     for node in nodes:
         try:
             machine = machine_of(node, cloud)
-            yield machine, machine.pid(NATS)
+            yield node, machine, machine.pid(NATS)
         except MorpheusError as error:
             log.info("%s cannot be entered any more: %s", node.name, error)
 

@@ -6,26 +6,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from prefect import task
 from pydantic import SecretStr
 
 from blocks import open_shelf, open_vault
+from flows._departure import depart
 from flows._machines import Ground, bring_up, deliver
-from flows._peers import remove_peers, streams_at_stake
+from flows._peers import answering, remove_peers, streams_at_stake
 from flows._proof import prove
 from morpheus import folders, site
 from morpheus.cloud import Cloud
 from morpheus.embedded import EmbeddedOutfit, check_heal, is_wanted
 from morpheus.forest import Forest, Price
+from morpheus.machine import StoreState
 from morpheus.machine.binaries import Binary, find_programs
 from morpheus.machine.bootstrap import read_script
 from morpheus.machine.share import Share
 from morpheus.outfit import LocalOutfit, MachineOutfit, Outfit
-from morpheus.plan import Verb, activated, plan_plant, replaced, subjects
+from morpheus.plan import Sight, Step, Verb, activated, plan_plant, replaced, subjects
 from morpheus.registry.lease import Hold
 from morpheus.secrets import ForestSecrets
-from morpheus.settings import Settings
+from morpheus.settings import ProvisioningSettings, Settings
 from morpheus.shelf import Shelf
 from morpheus.vault import Vault
+from tasks._retry import RETRYING
 from tasks.registry import record, unlock
 from tasks.servers import observe
 from tasks.share import make_share
@@ -101,10 +105,40 @@ class Kit:
         return cloud, LocalOutfit(access, server.path, workload.path if workload else None)
 
 
+def planned(ground: Ground) -> tuple[tuple[Step, ...], tuple[str, ...]]:
+    """The steps of the plant, and the nodes that an interrupted departure left with what they hold.
+
+    Where stores are gone as well, what leaves is as lost as they are, and streams are named that go with it.
+    """
+    hold, outfit = ground.hold, ground.outfit
+    seen = observe(ground.cloud, hold.registry_id, hold.forest.name, hold.forest)
+    steps = plan_plant(hold.forest, seen)
+    if subjects(steps, Verb.RETIRE) or not (outfit and outfit.access):
+        return steps, ()
+    held = [
+        node
+        for node in hold.forest.nodes
+        if node.leaving and seen.get(node.name, Sight()).store is StoreState.HELD
+    ]
+    return steps, tuple(node.name for node, _, _ in answering(held, ground.cloud))
+
+
+@task(task_run_name="leave-{node}", **RETRYING)
+def leave(node: str, cloud: Cloud, outfit: Outfit, hold: Hold, wait: ProvisioningSettings) -> None:
+    """Move what is on the node away, take it out of the cluster, and delete its machine."""
+    depart(cloud, hold, outfit, node, wait)
+
+
 def raise_forest(ground: Ground) -> tuple[str, ...]:
     """From whatever is there to an active forest; returns the streams that were lost before."""
-    hold, forest, outfit = ground.hold, ground.hold.forest, ground.outfit
-    steps = plan_plant(forest, observe(ground.cloud, hold.registry_id, forest.name, forest))
+    hold, outfit = ground.hold, ground.outfit
+    steps, departing = planned(ground)
+    if departing and outfit:
+        bring_up(ground, subjects(steps, Verb.REVIVE))
+        for name in departing:
+            leave(name, ground.cloud, outfit, hold, ground.wait)
+        steps, _ = planned(ground)
+    forest = hold.forest
 
     if leaving := subjects(steps, Verb.REMOVE_PEER):
         retiring = subjects(steps, Verb.RETIRE)

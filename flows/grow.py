@@ -30,7 +30,7 @@ from morpheus.errors import ForestNotFoundError, MorpheusError, NotReadyError, R
 from morpheus.expansion import Decision, claimed
 from morpheus.forest import MAX_NODES, Forest, Status, check_name, size_warning
 from morpheus.growth import steps
-from morpheus.nats.cluster import Formation
+from morpheus.nats.cluster import CURRENT, Formation
 from morpheus.outfit import Outfit
 from morpheus.plan import check_budget, made_by
 from morpheus.registry.document import Document
@@ -71,7 +71,7 @@ def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     if given.get("keep"):
         return
     settings, run = config.load(), str(flow_run.id)
-    for found in site.everything(settings):
+    for found in site.what_is_known(settings).forests:  # a registry that is away hides nothing of the others
         forest = found.forest
         if forest.status != Status.GROWING or not made_by(forest, run):
             continue
@@ -185,29 +185,35 @@ def undo(cloud: Cloud, hold: Hold, run: str, outfit: Outfit | None, settings: Se
 
 
 @task(task_run_name="look-at-{forest.name}", **RETRYING)
-def check_well(forest: Forest, cloud: Cloud, outfit: Outfit | None) -> None:
-    """Return when the servers of *forest* are all well.
+def check_well(forest: Forest, cloud: Cloud, outfit: Outfit | None, without: str = "") -> None:
+    """Return when the servers of *forest* are all well, but for one *without* which it is to go on.
 
     Raises:
         NotReadyError: they are not; it is to be healed first.
     """
     if outfit is None:
-        raise RefusedError(f"The machines of {forest.name} take no programs, so it cannot grow.")
+        raise RefusedError(f"The machines of {forest.name} take no programs, so it keeps its size.")
+    placed = [node for node in forest.staying if node.ip]
+    others = {node.name for node in placed} - {without}
 
     def seen() -> Formation:
-        return judged(forest.staying, read_nodes(forest.staying, cloud))
+        return judged(placed, read_nodes(placed, cloud))
+
+    def well(verdict: Formation) -> bool:
+        whole = all(verdict.states[name] == CURRENT for name in others)
+        return verdict.formed or not verdict.known or bool(without and verdict.leader and whole)
 
     try:
         wait_until(
             f"{forest.name} to be whole",
             seen,
-            lambda verdict: verdict.formed or not verdict.known,
+            well,
             lambda verdict: verdict.reason,
             timeout=WELL,
             interval=0.2,
         )
     except NotReadyError as error:
         raise NotReadyError(
-            f"{forest.name} does not grow while it is unhealthy: {error} Heal it with morpheus plant "
+            f"{forest.name} keeps its size while it is unhealthy: {error} Heal it with morpheus plant "
             f"{'local' if forest.provider == 'local' else 'cloud'} --name {forest.name}; nothing was changed."
         ) from error

@@ -3,24 +3,19 @@
 import logging
 from datetime import datetime
 
-from prefect import flow, task
+from prefect import flow
 
-from flows._departure import depart
-from flows._raising import Kit
+from flows._raising import Kit, leave
 from flows.grow import check_well, this_run
 from flows.teardown import open_home
 from morpheus import settings as config
 from morpheus import site
-from morpheus.cloud import Cloud
 from morpheus.errors import ForestNotFoundError
 from morpheus.expansion import check_departure, whole_name
 from morpheus.forest import Forest, check_name
-from morpheus.outfit import Outfit
 from morpheus.registry.document import Document
-from morpheus.registry.lease import Claim, Hold
-from morpheus.settings import ProvisioningSettings
+from morpheus.registry.lease import Claim
 from morpheus.wait import let_wait
-from tasks._retry import RETRYING
 from tasks.registry import take_lease
 
 log = logging.getLogger("morpheus.depart")
@@ -55,7 +50,7 @@ def remove_node(
     check_departure(forest, node)
     kit = Kit.of(where, settings, registry, key)
     if not forest.node(node).leaving:
-        check_well(forest, *kit.opened(forest))
+        check_well(forest, *kit.opened(forest), without=node)
 
     def allowed(document: Document, _: datetime) -> Document:
         if name not in document.forests:
@@ -68,9 +63,3 @@ def remove_node(
         assert outfit  # where machines take no programs, no forest is well
         leave(node, entered, outfit, hold, settings.provisioning)
         return hold.forest
-
-
-@task(task_run_name="leave-{node}", **RETRYING)
-def leave(node: str, cloud: Cloud, outfit: Outfit, hold: Hold, wait: ProvisioningSettings) -> None:
-    """Move what is on the node away, take it out of the cluster, and delete its machine."""
-    depart(cloud, hold, outfit, node, wait)

@@ -37,3 +37,11 @@ def size_bytes(text: str) -> int:
     match = _UNIT.fullmatch(text.removesuffix("B"))
     assert match, text
     return int(float(match["number"]) * 1024 ** " KMGT".index(match["unit"] or " "))
+
+
+def told(size: int) -> str:
+    """*size* in bytes, as people read it."""
+    for unit, power in (("TB", 4), ("GB", 3), ("MB", 2), ("KB", 1)):
+        if size >= 1024**power:
+            return f"{size / 1024**power:.1f} {unit}"
+    return f"{size} B"

@@ -169,6 +169,12 @@ async def _probe_once(urls: Sequence[str], seed: str | None, on: str) -> None:
             await _delete_stream(writer, stream)
 
 
+async def remove_probes(urls: Sequence[str], seed: str | None = None) -> None:
+    """Remove what interrupted probes left; some of it is bound to one server."""
+    async with connected(urls, seed) as client:
+        await _remove_probes(client)
+
+
 async def _remove_probes(client: Client) -> None:
     for name in await stream_names(client, f"{PROBE_SUBJECT}*"):
         if name.startswith(PROBE_PREFIX):

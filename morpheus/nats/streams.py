@@ -21,13 +21,16 @@ class Streams:
     ``missing`` are assigned but gave no answer within 4 s: their only node or the majority of their nodes is
     away, or just busy. What is lost for ever is told by :func:`at_risk`.
     ``replicas`` says how many copies each answering stream is meant to have, ``current`` how many it has, and
-    ``servers`` who has one, up to date or not; a server in no cluster tells no names.
+    ``servers`` who has one, up to date or not; a server in no cluster tells no names. ``sizes`` are the bytes
+    on disk that each copy takes, or was promised; ``tags`` what a stream demands of the servers it stands on.
     """
 
     missing: tuple[str, ...]
     replicas: Mapping[str, int]
     current: Mapping[str, int]
     servers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    tags: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def behind(self, lost: Collection[str] = ()) -> tuple[str, ...]:
         """The streams, but for the *lost* ones, that do not answer or have fewer copies than they should."""
@@ -45,6 +48,8 @@ async def streams(urls: Sequence[str], seed: str) -> Streams:
     replicas: dict[str, int] = {}
     current: dict[str, int] = {}
     servers: dict[str, frozenset[str]] = {}
+    sizes: dict[str, int] = {}
+    tags: dict[str, frozenset[str]] = {}
     async with connected(urls, seed) as client:
         while True:
             seen = len(missing | replicas.keys())
@@ -55,8 +60,10 @@ async def streams(urls: Sequence[str], seed: str) -> Streams:
                 replicas[name] = each["config"]["num_replicas"]
                 current[name] = _current_copies(each.get("cluster"))
                 servers[name] = _servers(each.get("cluster") or {})
+                sizes[name] = _size(each)
+                tags[name] = frozenset((each["config"].get("placement") or {}).get("tags") or [])
             if len(missing | replicas.keys()) in (seen, page.get("total", 0)):
-                return Streams(tuple(sorted(missing)), replicas, current, servers)
+                return Streams(tuple(sorted(missing)), replicas, current, servers, sizes, tags)
 
 
 def _current_copies(cluster: Mapping[str, Any] | None) -> int:
@@ -70,6 +77,13 @@ def _current_copies(cluster: Mapping[str, Any] | None) -> int:
 def _servers(cluster: Mapping[str, Any]) -> frozenset[str]:
     followers = {peer["name"] for peer in cluster.get("replicas") or []}
     return frozenset({*followers, cluster.get("leader") or ""} - {""})
+
+
+def _size(stream: Mapping[str, Any]) -> int:
+    """The bytes on disk of one copy; of a stream with a limit all of them are promised to it."""
+    if stream["config"].get("storage") == "memory":
+        return 0
+    return max(int(stream["state"]["bytes"]), int(stream["config"].get("max_bytes", 0)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,10 +47,26 @@ class Effects:
             self.seen.append(fact)
 
     @contextlib.contextmanager
-    def failing(self, pattern: str, error: Exception, *, after: int = 0, times: int = 1) -> Iterator[None]:
-        """Fail with *error* while the block runs, when *after* effects of that pattern have happened."""
-        nothing: list[Exception | None] = [None] * after
-        self._failing[pattern] = iter([*nothing, *[error] * times])
+    def failing(
+        self,
+        pattern: str,
+        error: Exception,
+        *,
+        after: int = 0,
+        times: int = 1,
+        first: Callable[[], object] = lambda: None,
+    ) -> Iterator[None]:
+        """Fail with *error* while the block runs, when *after* effects of that pattern have happened.
+
+        *first* is what comes to pass right before.
+        """
+
+        def errors() -> Iterator[Exception | None]:
+            yield from [None] * after
+            first()
+            yield from [error] * times
+
+        self._failing[pattern] = errors()
         try:
             yield
         finally:

@@ -1,13 +1,25 @@
 """Growing: new nodes come, old ones go on, and programs that use the forest notice next to nothing."""
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+import itertools
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
 
+import pytest
 from nats.js.api import Placement, StreamConfig
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Crashed
 
-from flows.grow import grow
+from flows.grow import grow, sweep
 from flows.plant import plant
+from flows.remove import remove_node
+from morpheus.cloud import Server
+from morpheus.errors import MachineError
 from morpheus.forest import Forest, Status
 from morpheus.nats.config import client_url
 from morpheus.watch import judged, read_nodes
@@ -16,6 +28,27 @@ from tests.flows.traffic import connection, copies, insist, traffic
 from tests.nats.grove import wait_for
 
 GAP = 3.0  # seconds in which a publisher may get no acknowledgement while nodes are added
+
+SLOWLY = 0.05  # seconds between two messages where it takes minutes
+STEPS = [  # (effect, how many of that kind pass before), in their order; {} is the new node
+    ("create {}", 0),
+    ("created {}", 0),
+    ("record *", 1),  # the address; the first is the claim
+    ("put oak-node-1 cluster.conf", 0),
+    ("put oak-node-3 cluster.conf", 0),
+    ("put {} nats.conf", 0),
+    ("put {} cluster.conf", 0),
+    ("start {} nats", 0),
+    ("started {} nats", 0),
+    ("reach {} 8000", 0),
+    ("reach {} 4000", 0),
+    ("reach oak-node-3 4000", 1),
+    ("record *", 2),  # that it is active
+]
+
+
+def broken() -> MachineError:
+    return MachineError("broken on purpose")
 
 
 def put_on(forest: Forest, *nodes: str) -> None:
@@ -30,6 +63,23 @@ def put_on(forest: Forest, *nodes: str) -> None:
                 )
                 await insist(lambda config=config: stream.add_stream(config))  # type: ignore[misc]
                 await insist(lambda node=node: stream.publish(f"at-{node}", b"leaf"))  # type: ignore[misc]
+
+    asyncio.run(make())
+
+
+def fill(forest: Forest, node: str, made: list[str]) -> None:
+    """Make streams with a message each until one of them stands on *node*; note them in *made*."""
+
+    async def make() -> None:
+        async with connection([client_url(node) for node in forest.staying]) as client:
+            stream = client.jetstream(timeout=5)
+            for name in (f"came{k}" for k in range(50)):
+                info = await insist(lambda name=name: stream.add_stream(name=name, subjects=[name]))  # type: ignore[misc]
+                await insist(lambda name=name: stream.publish(name, b"leaf"))  # type: ignore[misc]
+                made.append(name)
+                if info.cluster and info.cluster.leader == node:
+                    return
+        raise AssertionError(f"no stream came to {node}")
 
     asyncio.run(make())
 
@@ -74,3 +124,167 @@ def test_a_forest_grows_twice_under_load_and_loses_nothing(land: Hilly) -> None:
     }
     assert programs.gap < GAP
     assert not [name for name in stands if name.startswith("MORPHEUS_PROBE_")]
+
+
+def fails(land: Hilly, **more: Any) -> bool:
+    """Whether growing does, with what is broken on purpose."""
+    with contextlib.suppress(MachineError):
+        grow("oak", **more)
+        return False
+    return True
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_an_expansion_that_fails_at_any_effect_is_taken_back_and_nothing_is_lost(land: Hilly) -> None:
+    """The cooldown counts from the claim all the same: what fails is not tried again all the time."""
+    plant("oak", nodes=3)
+    pids, files = running(land), settings_of(land)
+    tried, claims = 0, []
+
+    with traffic(land.forest("oak"), pause=SLOWLY) as programs:
+        for k in itertools.count():
+            before = land.forest("oak")
+            land.effects.seen.clear()
+            with land.effects.failing("*", broken(), after=k):
+                if not fails(land):
+                    break
+            after, tried = land.forest("oak"), tried + 1
+            assert is_whole(land, 3), k
+            assert running(land) == pids, k
+            assert settings_of(land) == files, k
+            assert (
+                {server.name for server in servers(land)} == {node.name for node in after.nodes} == {*pids}
+            ), k
+            assert after.size == "medium", k
+            claimed = after.last_expansion != before.last_expansion
+            assert claimed >= bool(land.effects.matching("create *")), k
+            if claimed:
+                claims.append(after.last_expansion)
+            programs.fine()
+
+    assert tried > len(STEPS)
+    assert len(claims) > len(STEPS)
+    assert claims == sorted(filter(None, claims))
+
+
+def test_streams_that_came_to_a_node_are_saved_when_it_is_taken_back(land: Hilly) -> None:
+    forest = plant("oak", nodes=3).forest
+    came: list[str] = []
+
+    with traffic(forest):
+        arrive = partial(fill, forest, "oak-node-4", came)
+        with land.effects.failing("record *", broken(), after=2, first=arrive):
+            assert fails(land)
+
+    assert is_whole(land, 3)
+    assert came
+    assert [messages(land, name) for name in came] == [1] * len(came)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_an_expansion_that_was_killed_at_any_step_is_completed_by_the_next_run(land: Hilly) -> None:
+    """What a killed run leaves is what one leaves that is told to keep what it added; its lease is over."""
+    plant("oak", nodes=3)
+    pids = running(land)
+
+    with traffic(land.forest("oak"), pause=SLOWLY) as programs:
+        for effect, after in STEPS:
+            fresh = land.forest("oak").fresh_names(1)[0]
+            with land.effects.failing(effect.format(fresh), broken(), after=after):
+                assert fails(land, keep=True), effect
+            left = land.forest("oak")
+            assert (left.status, left.size) == (Status.GROWING, "medium"), effect
+            assert pids.items() <= running(land).items(), effect
+
+            done = grow("oak", nodes=9)
+
+            assert done.fresh == (fresh,), effect
+            assert is_whole(land, 4), effect
+            assert done.forest.last_expansion == left.last_expansion, effect
+            remove_node("oak", fresh)
+            assert is_whole(land, 3), effect
+            programs.fine()
+
+    assert running(land) == pids
+
+
+@pytest.mark.parametrize(
+    "step", [pytest.param(each, marks=() if each == STEPS[9] else pytest.mark.long) for each in STEPS]
+)
+def test_a_forest_goes_on_while_nobody_completes_a_killed_expansion(
+    land: Hilly, step: tuple[str, int]
+) -> None:
+    """And what the run added is taken back from outside, as when a worker finds it dead."""
+    plant("oak", nodes=3)
+    effect, after = step[0].format("oak-node-4"), step[1]
+
+    with traffic(land.forest("oak")):
+        with land.effects.failing(effect, broken(), after=after):
+            assert fails(land, keep=True)
+        left = land.forest("oak")
+        time.sleep(1)
+        run = left.node("oak-node-4").run
+        assert run
+        sweep(grow, FlowRun(id=UUID(run), flow_id=uuid4(), parameters={"name": "oak"}), Crashed())
+
+    assert is_whole(land, 3)
+    assert land.forest("oak").last_expansion == left.last_expansion
+    assert "oak-node-4" not in running(land)
+    assert not land.hills.folder("oak-node-4").exists()
+
+
+def test_what_was_kept_on_purpose_is_not_taken_back(land: Hilly) -> None:
+    plant("oak", nodes=3)
+    with land.effects.failing("start oak-node-4 nats", broken()):
+        assert fails(land, keep=True)
+    left = land.forest("oak")
+    run = UUID(left.node("oak-node-4").run)
+
+    sweep(grow, FlowRun(id=run, flow_id=uuid4(), parameters={"name": "oak", "keep": True}), Crashed())
+    assert land.forest("oak") == left
+    sweep(grow, FlowRun(id=uuid4(), flow_id=uuid4(), parameters={"name": "oak"}), Crashed())  # another's run
+
+    assert land.forest("oak") == left
+
+
+def test_what_cannot_be_taken_back_stays_recorded_and_is_told(
+    land: Hilly, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant("oak", nodes=3)
+    away = MachineError("the cloud is away")
+
+    with (
+        land.effects.failing("reach oak-node-3 4000", broken(), after=1),
+        land.effects.failing("delete oak-node-4", away),
+    ):
+        assert fails(land)
+
+    (said,) = [each.getMessage() for each in caplog.records if "stays, for" in each.getMessage()]
+    assert "the cloud is away" in said
+    assert "morpheus node remove oak node-4" in said
+    left = land.forest("oak")
+    assert {node.name: node.leaving for node in left.nodes}["oak-node-4"]
+    assert remove_node("oak", "node-4").staying == left.staying
+    assert is_whole(land, 3)
+
+
+def messages(land: Hilly, name: str) -> int:
+    """How many messages the stream *name* has."""
+
+    async def ask() -> int:
+        urls = [client_url(node) for node in land.forest("oak").staying]
+        async with connection(urls) as client:
+            return (await insist(lambda: client.jetstream(timeout=5).stream_info(name))).state.messages
+
+    return asyncio.run(ask())
+
+
+def settings_of(land: Hilly) -> Mapping[str, str]:
+    """What tells the nodes which others there are."""
+    return {name: (land.hills.folder(name) / "cluster.conf").read_text() for name in running(land)}
+
+
+def servers(land: Hilly) -> Sequence[Server]:
+    return land.hills.list_servers(land.registry.read().registry_id or "", "oak")

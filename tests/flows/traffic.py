@@ -57,9 +57,10 @@ class Written:
 class Traffic:
     """The programs of one forest; they begin at once, and end with :meth:`stop`."""
 
-    def __init__(self, forest: Forest, *, lone: int = 3) -> None:
+    def __init__(self, forest: Forest, *, lone: int = 3, pause: float = PAUSE) -> None:
         self._urls = [client_url(node) for node in forest.staying]
         self._lone = [f"lone{k}" for k in range(lone)]
+        self._pause = pause
         self._over, self._begun = threading.Event(), threading.Event()
         self._fault: BaseException | None = None
         self.written: dict[str, Written] = {name: Written() for name in (DEEP, WORK, KEYS, *self._lone)}
@@ -147,7 +148,7 @@ class Traffic:
             now = time.monotonic()
             self.written[name].gap = max(self.written[name].gap, now - last)
             last, k = now, k + 1
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(self._pause)
 
     async def _write(self, stream: JetStreamContext, name: str, message: str) -> None:
         subject = f"$KV.keys.{len(self.written[name].ids) % LEAVES}" if name == KEYS else name
@@ -249,9 +250,9 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def traffic(forest: Forest, **more: int) -> Iterator[Traffic]:
+def traffic(forest: Forest, *, lone: int = 3, pause: float = PAUSE) -> Iterator[Traffic]:
     """Programs use *forest* while the block runs; afterwards nothing is lost."""
-    programs = Traffic(forest, **more)
+    programs = Traffic(forest, lone=lone, pause=pause)
     try:
         yield programs
         programs.fine()
