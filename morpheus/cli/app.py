@@ -8,7 +8,7 @@ import typer
 
 from morpheus.cli import faults, init, machines, show
 from morpheus.cli.output import NameArgument, Output, OutputOption
-from morpheus.errors import NotReadyError
+from morpheus.errors import InvalidInputError, NotReadyError
 from morpheus.forest import MAX_NODES, Size, size_warning
 from morpheus.interrupted import NOTHING, leaves
 
@@ -165,6 +165,10 @@ def grow(  # noqa: PLR0913  # the options of the command
     """Check whether a forest needs more nodes, and add them; exit codes are in docs/grow.md."""
     from morpheus.cli import growing  # noqa: PLC0415  # for a fast --help
 
+    if (watch and (nodes or auto or yes or dry_run)) or (auto and nodes):
+        raise InvalidInputError(
+            "--watch only looks, and --auto adds what the load calls for: leave one of the options out."
+        )
     as_json, wish = output is Output.JSON, growing.Wish(nodes, auto, yes)
     seen = functools.partial(show.growth, json=as_json)
     done = functools.partial(show.grown, json=as_json)

@@ -11,8 +11,10 @@ from morpheus import settings as config
 from morpheus.checkup import Checkup
 from morpheus.cli import asking, looking
 from morpheus.errors import InvalidInputError, MorpheusError, NotReadyError
+from morpheus.expansion import Decision, claimed
 from morpheus.forest import Price, check_count
 from morpheus.growth import Outcome, Policy
+from morpheus.plan import check_budget
 from morpheus.site import Found
 
 if TYPE_CHECKING:
@@ -94,23 +96,32 @@ def agreed(checked: Checkup, nodes: int, wish: Wish) -> bool:
     if not asking.somebody_is_here():
         return False
     more = nodes - len(checked.forest.staying)
-    question = f"Add {more} node(s)?" if more else "Its expansion was interrupted. Go on with it?"
-    if wish.nodes and (price := price_of(checked, more)).monthly:
-        asking.tell(f"Costs: {price}, VAT included")
-    return asking.agreed(question)
+    if asking.agreed(f"Add {more} node(s)?" if more else "Its expansion was interrupted. Go on with it?"):
+        return True
+    asking.tell("Nothing was changed.")
+    return False
 
 
-def price_of(checked: Checkup, nodes: int) -> Price:
-    """What so many more *nodes* cost at most."""
-    cloud = site.cloud_of(config.load(), checked.forest)
-    return sum((cloud.price() for _ in range(nodes)), Price())
+def preview(checked: Checkup, nodes: int) -> Price:
+    """What it would cost at most to grow to so many *nodes*, which a person wishes for.
+
+    Raises:
+        RefusedError: it may not: its most, or the budget.
+        InvalidInputError: it cannot have so many.
+    """
+    settings, facts, forest = config.load(), checked.facts, checked.forest
+    price = site.cloud_of(settings, forest).price()
+    decision = Decision(nodes, len(forest.staying), forest.last_expansion, settings.growth.max_nodes)
+    grown = claimed(forest, decision, "", facts.now, price)
+    check_budget(facts.recorded, grown, settings.budget.max_monthly_eur)
+    return sum((price,) * (nodes - len(forest.staying)), Price())
 
 
 def everywhere(
     threshold: float | None,
     *,
     dry_run: bool,
-    seen: Callable[[Checkup], None],
+    seen: Callable[[Checkup, Price | None], None],
     done: Callable[[Checkup, "Grown | None"], None],
 ) -> int:
     """Check every forest there is and let those grow that need it, unasked; returns the exit code.
@@ -133,24 +144,25 @@ def one(  # noqa: PLR0913  # each one is a fact of the check, or what is printed
     wish: Wish,
     *,
     dry_run: bool,
-    seen: Callable[[Checkup], None],
+    seen: Callable[[Checkup, Price | None], None],
     done: Callable[[Checkup, "Grown | None"], None],
 ) -> int:
     """Check one forest, and let it grow as is wished; returns the exit code.
 
-    *seen* is told what was seen before anybody is asked, *done* what came of it.
+    *seen* is told what was seen, and what the wish costs, before anybody is asked; *done* what came of it.
     """
     checked, grown = check(found, threshold, keep=not dry_run), None
-    seen(checked)
     nodes = target(checked, wish)
+    wished = wish.nodes is not None and nodes is not None and not checked.unfinished
+    seen(checked, preview(checked, nodes) if wished and nodes else None)
     if nodes is None or dry_run:
         done(checked, None)
-        return EXIT_CODES[checked.verdict.outcome]
+        return EXIT_CODES[Outcome.GROW if wished else checked.verdict.outcome]
     if agreed(checked, nodes, wish):
         grown = expand(checked, nodes, auto=wish.auto)
     elif not asking.somebody_is_here():
-        name = checked.forest.name
-        asking.tell(f"Nobody is here to say yes, so nothing was changed: morpheus grow {name} --yes")
+        command = f"morpheus grow {checked.forest.name}{f' --nodes {nodes}' if wished else ''} --yes"
+        asking.tell(f"Nobody is here to say yes, so nothing was changed: {command}")
     done(checked, grown)
     return 0 if grown else EXIT_CODES[Outcome.GROW]
 

@@ -6,7 +6,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Kind = Literal["cpu", "memory", "jetstream-memory", "storage", "disk"]
-Why = Literal["max-nodes", "embedded", "cooldown", "not-sustained", "budget", "disabled"]
+Why = Literal[
+    "max-nodes", "embedded", "single", "one-machine", "cooldown", "not-sustained", "budget", "disabled"
+]
 
 
 class Part(BaseModel):

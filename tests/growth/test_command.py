@@ -72,15 +72,15 @@ def test_a_forest_that_needs_nothing_ends_with_0(grove: Grove) -> None:
     assert grow("--dry-run").exit_code == 0  # the only one is meant
 
 
-def test_a_forest_under_load_would_grow_and_nothing_is_changed(grove: Grove) -> None:
+def test_the_load_of_this_computer_is_shown_and_more_of_its_nodes_are_no_help(grove: Grove) -> None:
     before = site.local_registry().read()
 
     with burning():
         done = grow("oak", "--dry-run", "--threshold", "40")
 
-    assert done.exit_code == 10, done.output
+    assert done.exit_code == 11, done.output
     assert "CPU above 40% on node-2" in done.stdout
-    assert "Suggestion: Add 1 node(s)" in done.stdout
+    assert "But its nodes share this computer, and more of them take no load from it" in done.stdout
     assert site.local_registry().read() == before
     assert History(site.local_place(), grove.forest).read() == ()
 
@@ -103,7 +103,7 @@ def test_what_may_not_grow_ends_with_11_and_says_why(home: Path) -> None:
     done = grow("oak", "--dry-run", "--threshold", "1")
 
     assert done.exit_code == 11
-    assert done.stdout.splitlines()[-2:] == ["Suggestion: Add 1 node(s)", "But growth is disabled"]
+    assert done.stdout.splitlines()[-1] == "But growth is disabled"
 
     settle(home.parent, max_nodes=3)
     assert told("--threshold", "1").why == "max-nodes"
@@ -120,7 +120,9 @@ def test_a_load_counts_once_the_readings_of_several_runs_show_it_for_so_long(
     began = time.monotonic()
     try:
         while "disabled" not in whys and time.monotonic() < began + 30:
-            whys.append(json.loads(grow(*words).stdout)["why"])
+            obstacles = {each["why"] for each in json.loads(grow(*words).stdout)["obstacles"]}
+            whys.append("not-sustained" if "not-sustained" in obstacles else "disabled")
+            assert "disabled" in obstacles
         took, readings = time.monotonic() - began, kept.read()
         told("--threshold", "1")  # a dry run keeps none
         assert kept.read() == readings

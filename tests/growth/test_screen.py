@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from morpheus.checkup import Checkup
 from morpheus.cli import show
 from morpheus.cli.show.growth import amount
+from morpheus.cli.show.text import me
 from morpheus.growth import Facts, Policy, Vitals, judge
 from morpheus.health import Health
 from morpheus.nats.cluster import Formation
@@ -93,6 +94,7 @@ def test_the_screen_of_a_forest_with_a_node_away_shows_it_as_unknown() -> None:
         "  node-3  10.0.0.3  -    -    -",
         "",
         "It does not grow while it is unhealthy: node-3 is unreachable (no answer within 2 s).",
+        f"To heal it: {me()} plant cloud --name oak",
     ]
 
 

@@ -6,24 +6,30 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from morpheus.bars import bar
+from morpheus.cli.show.forests import healing
 from morpheus.cli.show.health import screen
 from morpheus.cli.show.text import UNKNOWN, cost, lines, moment, money, say, table
-from morpheus.forest import Node
+from morpheus.forest import Node, Price
 
 if TYPE_CHECKING:
     from flows.grow import Grown
     from morpheus.checkup import Checkup
-    from morpheus.growth import Verdict, Vitals
+    from morpheus.growth import Vitals
 
 BAR = 20  # characters
 ABOVE = "!"  # marks what is above a threshold
 THOUSAND = 1000
 
 
-def growth(checked: "Checkup", *, json: bool) -> None:
-    """One check, for people; scripts are told when it is known what came of it."""
+def growth(checked: "Checkup", price: "Price | None" = None, *, json: bool) -> None:
+    """One check, and the *price* of the nodes that are wished for, for people.
+
+    Scripts are told when it is known what came of it.
+    """
     if not json:
         print(growth_screen(checked))
+        for line in cost(price, "What is wished for costs at most") if price else []:
+            say(line)
 
 
 def grown(checked: "Checkup", done: "Grown | None", *, json: bool) -> None:
@@ -75,14 +81,16 @@ def growth_screen(checked: "Checkup") -> str:
         *(each.sentence for each in verdict.breaches),
         *(f"Slow consumers become more on {each.label}" for each in vitals if each.slow_consumers_growing),
         *(each.sentence(checked.facts.now) for each in verdict.forecasts),
-        *_suggestion(verdict),
+        *_suggestion(checked),
     )
 
 
-def _suggestion(verdict: "Verdict") -> Sequence[str]:
+def _suggestion(checked: "Checkup") -> Sequence[str]:
     """What follows, and what it would cost."""
+    verdict, forest = checked.verdict, checked.forest
+    heal = [healing(forest)] if verdict.outcome == "unhealthy" and forest.status != "growing" else []
     if not verdict.suggested:
-        return (verdict.sentence,)
+        return (verdict.sentence, *heal)
     price = cost(verdict.price) if verdict.price else []
     but = [f"But {each.words}" for each in verdict.obstacles]
     return (f"Suggestion: Add {verdict.suggested} node(s)", *price, *but)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from morpheus.cli.show.forests import forest_fields, node_fields, ports, where
+from morpheus.cli.show.forests import forest_fields, healing, node_fields, ports
 from morpheus.cli.show.text import UNKNOWN, as_json, cost, lines, me, table
 from morpheus.forest import Status
 
@@ -98,7 +98,7 @@ def health_screen(health: "Health", registry: str) -> str:
     else:
         above.append(f"Cluster: {_verdict(formation)}: {formation.reason}")
     if not formation.formed and formation.known and forest.status != Status.DELETING:
-        above.append(f"To heal it: {me()} plant {where(forest)} --name {forest.name}")
+        above.append(healing(forest))
     leaving = [node.label for node in forest.nodes if node.leaving]
     if leaving:
         above.append(f"On their way out: {', '.join(leaving)}")
