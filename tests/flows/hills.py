@@ -174,6 +174,10 @@ class Hills:
     def folder(self, node: str) -> Path:
         return self._inner.machine(Server(node, "", {})).folder
 
+    def stop(self, node: str) -> None:
+        """Stop the node's server; its disk stays as it is."""
+        LocalMachine(node, self.folder(node)).stop(NATS)
+
     def lose(self, node: str) -> None:
         """Stop the node's server and empty its disk; the machine stays."""
         machine = LocalMachine(node, self.folder(node))

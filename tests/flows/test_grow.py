@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -68,18 +69,21 @@ def put_on(forest: Forest, *nodes: str) -> None:
 
 
 def fill(forest: Forest, node: str, made: list[str]) -> None:
-    """Make streams with a message each until one of them stands on *node*; note them in *made*."""
+    """Make streams with a message each on *node*, which are not bound to it; note them in *made*."""
 
     async def make() -> None:
-        async with connection([client_url(node) for node in forest.staying]) as client:
+        async with connection([client_url(each) for each in forest.staying]) as client:
             stream = client.jetstream(timeout=5)
-            for name in (f"came{k}" for k in range(50)):
-                info = await insist(lambda name=name: stream.add_stream(name=name, subjects=[name]))  # type: ignore[misc]
+            for name in (f"came-to-{node}-{k}" for k in range(3)):
+                here = StreamConfig(name=name, subjects=[name], placement=Placement(tags=[node]))
+                await insist(lambda here=here: stream.add_stream(here))  # type: ignore[misc]
                 await insist(lambda name=name: stream.publish(name, b"leaf"))  # type: ignore[misc]
+                free = replace(here, placement=None)
+                info = await insist(lambda free=free: stream.update_stream(free))  # type: ignore[misc]
+                assert info.config.placement is None
+                assert info.cluster
+                assert info.cluster.leader == node
                 made.append(name)
-                if info.cluster and info.cluster.leader == node:
-                    return
-        raise AssertionError(f"no stream came to {node}")
 
     asyncio.run(make())
 
