@@ -60,7 +60,7 @@ def open_cloud(slug: str) -> Cloud:
         InvalidInputError: there is no such cloud, or no token for it.
     """
     if slug == "local":
-        return site.local_cloud()
+        return site.local_cloud(settings.load())
     if slug == "settings":
         return site.configured_cloud(settings.load())
     block = load_block(slug)

@@ -1,94 +1,143 @@
-"""Look at forests: measure each node and publish what was seen. It decides nothing yet."""
+"""Check forests: measure each one, judge whether it needs nodes, publish that, and let those grow that do.
+
+Every forest is checked for itself, several at once: what is wrong with one keeps nobody from the others.
+"""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
+from prefect.exceptions import FlowPauseTimeout
+from prefect.flow_runs import pause_flow_run
+from prefect.futures import PrefectFuture, wait
+from prefect.input import RunInput
 from prefect.runtime import flow_run
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from pydantic import Field
 
 from blocks import open_cloud
-from morpheus import keyring, site
+from flows._growth import announce, publish
+from flows.grow import grow, sweep
+from morpheus import checkup, keyring, site
 from morpheus import settings as config
-from morpheus.errors import ForestNotFoundError, MorpheusError
-from morpheus.forest import Forest
-from morpheus.health import Health, examine
+from morpheus.checkup import Checkup
+from morpheus.errors import ForestNotFoundError, MachineError, OvertakenError
 from morpheus.site import Found
 from tasks._retry import RETRYING
 
 log = logging.getLogger("morpheus.grow")
 
-BAR = 10  # characters
+GREW = "grew"
+ANSWER_TIMEOUT = 900  # seconds for a person to answer
+
+RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=checkup.AT_ONCE))
 
 
 def run_name() -> str:
     return f"grow-check-{flow_run.parameters.get('forest') or 'all'}"
 
 
-@flow(name="grow-check", flow_run_name=run_name)
-def grow_check(forest: str | None = None, cloud: str = "settings") -> dict[str, bool]:
-    """Measure one forest or all of them, publish a health table of each, and say which are formed.
+class Answer(RunInput):
+    """What a person says who is asked in Prefect's UI."""
+
+    add_nodes: bool = Field(default=False, description="Add the nodes?")
+
+
+@flow(
+    name="grow-check", flow_run_name=run_name, task_runner=RUNNER, on_cancellation=[sweep], on_crashed=[sweep]
+)
+def grow_check(
+    forest: str | None = None,
+    cloud: str = "settings",
+    ask: bool = False,  # Prefect passes parameters by name
+    key: str = "settings",
+) -> dict[str, str]:
+    """Check one forest or all of them, and let those grow that need it; each one's outcome in a word.
 
     Args:
         forest: The forest to look at; left out, every one that is recorded.
         cloud: Where machines are that are not the worker's own: settings or a stored block as type/name.
+        ask: Pause before a forest grows, until a person has answered in the UI. Never in scheduled runs.
+        key: What opens their secrets: settings (MORPHEUS_SECRET_KEY, else this device's) or a stored block.
     """
     settings = config.load()
-    found = [each for each in site.everything(settings) if forest in (None, each.forest.name)]
+    known = site.what_is_known(settings)
+    found = [each for each in known.forests if forest in (None, each.forest.name)]
     if forest and not found:
+        for fault in known.faults:
+            raise fault
         raise ForestNotFoundError(f"There is no forest {forest}. {site.known_names(settings)}")
-    formed, faults = {}, []
-    for each in found:
+    checks = [measure.submit(settings, each, cloud) for each in found]
+    wait(checks)
+    faults: dict[str, Exception] = {}
+    verdicts: dict[str, str] = {}
+    for each, check in zip(found, checks, strict=True):
+        name = each.forest.name
         try:
-            formed[each.forest.name] = check_one(settings, each, cloud)
-        except MorpheusError as error:  # one forest never keeps the others from being looked at
-            log.error("%s: %s", each.forest.name, error)  # noqa: TRY400  # the sentence says it all
-            faults.append(error)
+            verdicts[name] = concluded(check, cloud, key, ask=ask)
+        except Exception as error:  # noqa: BLE001  # one forest never keeps the others from being looked at
+            log.error("%s: %s", name, error)  # noqa: TRY400  # the sentence says it all
+            faults[name] = error
+    faults |= {} if forest else {f"a registry ({k})": fault for k, fault in enumerate(known.faults, 1)}
     if faults:
-        raise faults[0]
-    return formed
+        first = next(iter(faults.values()))
+        if len(found) == 1 and list(faults) == [found[0].forest.name]:
+            raise first
+        raise failed(faults) from first
+    return verdicts
 
 
-def check_one(settings: config.Settings, found: Found, cloud: str) -> bool:
-    """Measure the forest and publish its table; whether it is formed."""
+def concluded(check: PrefectFuture[Checkup], cloud: str, key: str, *, ask: bool) -> str:
+    """Tell what follows from a check, and let the forest grow if that is it."""
+    checked = check.result()
+    forest, verdict = checked.forest, checked.verdict
+    log.info("%s: %s", forest.name, verdict.sentence)
+    publish(checked)
+    announce(checked)
+    nodes = checked.wished if ask else checked.target
+    if nodes is None or (ask and not agreed(checked, nodes)):
+        return verdict.outcome.value
+    try:
+        grow(
+            forest.name,
+            nodes,
+            seen=len(forest.staying),
+            expanded=forest.last_expansion,
+            auto=not ask,
+            cloud=cloud,
+            key=key,
+        )
+    except OvertakenError as error:
+        log.info("%s", error)
+        return verdict.outcome.value
+    return GREW
+
+
+def agreed(checked: Checkup, nodes: int) -> bool:
+    """Whether a person says yes in Prefect's UI; no answer in time is no. Nothing is held meanwhile."""
+    verdict, name = checked.verdict, checked.forest.name
+    price = f" It costs up to {verdict.price}." if verdict.price else ""
+    told = f"**{name}** is to have {nodes} nodes. {verdict.sentence}{price}"
+    try:
+        asked = Answer.with_initial_data(description=told)
+        return pause_flow_run(wait_for_input=asked, timeout=ANSWER_TIMEOUT, key=name).add_nodes
+    except FlowPauseTimeout:
+        log.info("%s: nobody answered within %d s, so it stays as it is", name, ANSWER_TIMEOUT)
+        return False
+
+
+def failed(faults: dict[str, Exception]) -> MachineError:
+    """All that went wrong, in one sentence."""
+    told = [f"{name}: {str(error).rstrip('.')}" for name, error in faults.items()]
+    return MachineError(f"{len(faults)} went wrong: {'; '.join(told)}.")
+
+
+@task(task_run_name="measure-{found.forest.name}", **RETRYING)
+def measure(settings: config.Settings, found: Found, cloud: str) -> Checkup:
+    """Check one forest; where nobody enters its machines, what is seen is whether they run."""
     forest = found.forest
     where = open_cloud("local" if forest.provider == "local" else cloud)
     where, unread = keyring.entered_or_why(settings, where, forest)
     if unread:
         log.warning("%s: nothing but its machines is looked at: %s", forest.name, unread)
-    health = measure(forest, where, found.registry_id, unread)
-    create_table_artifact(
-        table=[row(each, health) for each in health.nodes],
-        key=f"health-{forest.name}",
-        description=f"**{forest.name}**: {health.formation.reason}",
-    )
-    log.info("%s: %s", forest.name, health.formation.reason)
-    return health.formation.formed
-
-
-@task(task_run_name="measure-{forest.name}", **RETRYING)
-def measure(forest: Forest, cloud: Any, registry_id: str, unread: str = "") -> Health:
-    """Ask every node of *forest* how it is; where nobody enters them, *unread* says why."""
-    return examine(forest, cloud, registry_id, unread=unread)
-
-
-def row(each: Any, health: Health) -> dict[str, str]:
-    """One node as a row of the table."""
-    reading = each.reading
-    known = reading.known
-    return {
-        "node": each.node.label,
-        "address": f"{each.node.ip or '-'}:{each.node.ports.client}",
-        "state": each.state + (" (leader)" if health.formation.leader == each.node.name else ""),
-        "cpu": bar(each.cpu) if known else "unknown",
-        "memory": f"{reading.memory / 2**20:.0f} MiB" if known else "unknown",
-        "storage": bar(100 * reading.storage / reading.max_storage) if reading.max_storage else "unknown",
-        "connections": str(reading.connections) if known else "unknown",
-        "messages in/out": f"{reading.messages_in} / {reading.messages_out}" if known else "unknown",
-    }
-
-
-def bar(percent: float) -> str:
-    """A bar of ten characters and the number."""
-    full = min(BAR, round(percent / 100 * BAR))
-    return "█" * full + "░" * (BAR - full) + f" {percent:.0f}%"
+    return checkup.check(settings, found, where, unread=unread, keep=True)

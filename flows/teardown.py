@@ -8,7 +8,7 @@ from functools import partial
 from prefect import flow
 from prefect.runtime import flow_run
 
-from blocks import open_cloud, open_registry, open_shelf, removable_vault
+from blocks import open_cloud, open_place, open_registry, open_shelf, removable_vault
 from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud
@@ -16,13 +16,14 @@ from morpheus.errors import ForestNotFoundError, InvalidInputError, MachineError
 from morpheus.forest import Forest, check_name
 from morpheus.plan import Verb, emptied, is_own, plan_teardown, subjects, torn
 from morpheus.registry import Registry
+from morpheus.registry.care import Place
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
 from morpheus.shelf import Shelf
 from morpheus.vault import Vault
 from morpheus.watch import check_there
 from tasks._retry import all_or_raise
-from tasks.registry import forget_secrets, record, take_lease
+from tasks.registry import forget_readings, forget_secrets, record, take_lease
 from tasks.servers import clear, delete_server, list_servers
 from tasks.share import clear_share
 
@@ -60,10 +61,11 @@ def teardown(
     with take_lease(
         known, claim, lambda document, now: leaving(document, name, where, now), where.margin
     ) as hold:
+        place = site.local_place() if where.provider == "local" else open_place(registry)
         if not where.needs_key:
-            return remove_all(where, hold)
+            return remove_all(where, hold, place)
         # Its home is made before anything tells that it has one, so it is looked for with every forest.
-        return remove_all(where, hold, removable_vault(registry), partial(open_shelf, registry, where))
+        return remove_all(where, hold, place, removable_vault(registry), partial(open_shelf, registry, where))
 
 
 def open_home(settings: config.Settings, name: str, cloud: str, registry: str) -> tuple[Cloud, Registry]:
@@ -98,6 +100,7 @@ def leaving(document: Document, name: str, cloud: Cloud, now: datetime) -> Docum
 def remove_all(
     cloud: Cloud,
     hold: Hold,
+    place: Place,
     vault: Vault | None = None,
     find_shelf: Callable[[], Shelf | None] | None = None,
 ) -> tuple[str, ...]:
@@ -119,6 +122,7 @@ def remove_all(
     site.access_folder().forget(name)
     if vault:
         forget_secrets(vault, hold)
+    forget_readings(place, hold)
     if strange:
         log.warning(
             "%s: its record also listed %s, which is no node of it and was not touched",

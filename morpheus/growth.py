@@ -18,6 +18,9 @@ from morpheus.trend import FULL, Forecast, Kind, Point, duration, forecast, last
 
 Number = TypeVar("Number", int, float)
 
+CURRENT = "current"  # the state of a node that is well
+LOCAL = "local"  # the provider whose machines are all this computer
+OF_MACHINES = {Kind.CPU, Kind.MEMORY, Kind.DISK}
 CLUSTER = 3  # nodes of the smallest cluster in which one may fail
 
 
@@ -83,6 +86,10 @@ class Vitals:
     def label(self) -> str:
         return Node(self.node).label
 
+    @property
+    def is_well(self) -> bool:
+        return bool(self.reachable) and self.state == CURRENT
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -124,6 +131,8 @@ class Why(StrEnum):
 
     MAX_NODES = "max-nodes"
     EMBEDDED = "embedded"
+    SINGLE = "single"
+    ONE_MACHINE = "one-machine"
     COOLDOWN = "cooldown"
     NOT_SUSTAINED = "not-sustained"
     BUDGET = "budget"
@@ -268,6 +277,8 @@ def _breaches(vitals: Vitals, policy: Policy) -> Iterator[Breach]:
 def _faults(facts: Facts) -> tuple[str, ...]:
     """What has to be mended first."""
     forest = facts.forest
+    if forest.status == Status.GROWING:
+        return ("an expansion was begun; where nobody is at it any more, growing again goes on with it",)
     if forest.status != Status.ACTIVE:
         return (f"the forest is {forest.status}",)
     if not forest.staying:
@@ -303,8 +314,14 @@ def _obstacles(facts: Facts, policy: Policy, breaches: Sequence[Breach], step: i
     if forest.is_embedded and count < CLUSTER:
         words = "its workload owns the streams of its only server, and a cluster would delete them"
         yield Obstacle(Why.EMBEDDED, words)
+    elif count < CLUSTER:
+        words = "a single server cannot become a cluster yet without losing its streams"
+        yield Obstacle(Why.SINGLE, words)
+    if forest.provider == LOCAL and {each.kind for each in breaches} <= OF_MACHINES:
+        words = "its nodes share this computer, and more of them take no load from it"
+        yield Obstacle(Why.ONE_MACHINE, words)
     if left := cooling(forest.last_expansion, facts.now, policy.cooldown):
-        yield Obstacle(Why.COOLDOWN, f"it has grown, and rests for {duration(left)} more")
+        yield Obstacle(Why.COOLDOWN, f"it has grown, or tried to, and rests for {duration(left)} more")
     if policy.sustained and not _has_lasted(facts, policy, breaches):
         words = f"its readings do not show that for {duration(policy.sustained)} without a gap"
         yield Obstacle(Why.NOT_SUSTAINED, words)

@@ -165,6 +165,9 @@ class IntegrationSettings(_Part):
     )
 
 
+NATS_PORTS = {4222, 6222, 7777, 8222}  # of clients, routes, leaf nodes, monitoring
+
+
 class ProvisioningSettings(_Part):
     """How long to wait for a new node."""
 
@@ -174,6 +177,13 @@ class ProvisioningSettings(_Part):
     readiness_timeout: float = Field(60.0, gt=0, description="Seconds until a cluster must be ready.")
     readiness_interval: float = Field(0.02, gt=0, description="Seconds between two looks at it.")
     ssh_port: int = Field(22, ge=1, le=65535, description="Port of SSH on new nodes; others keep theirs.")
+
+    @field_validator("ssh_port")
+    @classmethod
+    def _is_no_port_of_nats(cls, value: int) -> int:
+        if value in NATS_PORTS:
+            raise ValueError(f"{value} is a port of NATS on every node: choose another")
+        return value
 
 
 class GrowthSettings(_Part):

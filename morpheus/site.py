@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from morpheus.cloud.local import LocalCloud
     from morpheus.cloud.over_ssh import SshWays
     from morpheus.nats.access import AccessFolder
+    from morpheus.registry.care import Place
     from morpheus.shelf import Shelf
 
 
@@ -64,10 +65,13 @@ def local_registry(folder: Path | None = None) -> Registry:
     return Registry(LocalStore((folder or folders.data_dir()) / "local.json"))
 
 
-def local_cloud(folder: Path | None = None) -> "LocalCloud":
+def local_cloud(settings: Settings | None = None) -> "LocalCloud":
+    """The cloud of this machine; *settings* say what new servers of it may use."""
     from morpheus.cloud.local import LocalCloud  # noqa: PLC0415  # list never needs it
+    from morpheus.machine.limits import wanted_limits  # noqa: PLC0415
 
-    return LocalCloud(folder or folders.data_dir())
+    wanted = wanted_limits((settings or Settings()).integration)
+    return LocalCloud(folders.data_dir(), wanted=wanted)
 
 
 def access_folder(folder: Path | None = None) -> "AccessFolder":
@@ -83,7 +87,7 @@ def configured_cloud(settings: Settings) -> Cloud:
         InvalidInputError: there is no token for it.
     """
     if settings.machine.provider == "local":
-        return local_cloud()
+        return local_cloud(settings)
     from morpheus.cloud.hetzner import HetznerCloud  # noqa: PLC0415  # imports hcloud
 
     port = settings.provisioning.ssh_port
@@ -167,6 +171,16 @@ def registries(settings: Settings) -> tuple[Registry, ...]:
     """Every registry that is read: this machine's own, and the shared one."""
     shared = shared_registry(settings)
     return (local_registry(), shared) if shared else (local_registry(),)
+
+
+def local_place() -> "Place":
+    """Where the registry of this machine's own forests stands, with the documents beside it."""
+    return functools.partial(file_store, folders.data_dir() / "local.json")
+
+
+def place_of(settings: Settings, forest: Forest) -> "Place":
+    """Where the registry that records *forest* stands, with the documents beside it."""
+    return local_place() if forest.provider == "local" else functools.partial(open_store, settings.registry)
 
 
 def find(settings: Settings, name: str) -> Found | None:

@@ -36,6 +36,16 @@ def check_wanted() -> None:
         raise AbandonedError("This is being taken back, so nothing more is begun.")
 
 
+def pause(seconds: float) -> None:
+    """Return after *seconds*.
+
+    Raises:
+        AbandonedError: the run does not want it any more.
+    """
+    (_over.get() or threading.Event()).wait(seconds)
+    check_wanted()
+
+
 def wait_until(  # noqa: PLR0913  # each one is a fact of the wait
     what: str,
     ask: Callable[[], Answer],

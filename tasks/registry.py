@@ -6,8 +6,11 @@ from datetime import datetime
 
 from prefect import task
 
+from morpheus.errors import ReloadError, StopError
 from morpheus.forest import Forest
+from morpheus.history import History
 from morpheus.registry import Change, Registry
+from morpheus.registry.care import Place
 from morpheus.registry.lease import Claim, Hold
 from morpheus.secrets import ForestSecrets
 from morpheus.vault import Vault
@@ -47,3 +50,13 @@ def forget_secrets(vault: Vault, hold: Hold) -> None:
     """Remove the secrets of the forest, whose last machine is gone."""
     hold.check()
     vault.delete(hold.forest)
+
+
+@task(task_run_name="forget-readings-{hold.forest.name}", **RETRYING)
+def forget_readings(place: Place, hold: Hold) -> None:
+    """Remove the readings of the forest; those that cannot be removed stay, for nothing depends on them."""
+    hold.check()
+    try:
+        History(place, hold.forest).delete()
+    except (StopError, ReloadError) as error:
+        log.warning("the readings of %s stay: %s", hold.forest.name, error)

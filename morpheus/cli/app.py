@@ -1,5 +1,6 @@
 """The commands. What they show is in show.py, how they run flows in running.py, up and down in server.py."""
 
+import functools
 from enum import StrEnum
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from morpheus.cli import faults, init, machines, show
 from morpheus.cli.output import NameArgument, Output, OutputOption
-from morpheus.errors import NotReadyError
+from morpheus.errors import InvalidInputError, NotReadyError
 from morpheus.forest import MAX_NODES, Size, size_warning
 from morpheus.interrupted import NOTHING, leaves
 
@@ -39,7 +40,7 @@ app = typer.Typer(
     cls=faults.Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Plant NATS forests, watch them, and take them down.",
+    help="Plant NATS forests, watch them, grow them, and take them down.",
 )
 plant_app = typer.Typer(no_args_is_help=True, help="Plant a forest, or heal one that lost something.")
 app.add_typer(plant_app, name="plant")
@@ -139,6 +140,47 @@ def status(
         name, formation = found.forest.name, health.formation
         verdict = f"{name} is not formed" if formation.known else f"Whether {name} is formed is not known"
         raise NotReadyError(f"{verdict}: {formation.reason}.")
+
+
+@app.command()
+def grow(  # noqa: PLR0913  # the options of the command
+    name: NameArgument = None,
+    *,
+    nodes: Annotated[
+        int | None,
+        typer.Option("--nodes", help="How many it is to have; else what the load calls for."),
+    ] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Ask nobody, keep the cooldown; without NAME every forest.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryRunOption = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", min=1, max=100, help="Percent, in the place of every threshold."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Check again and again, and never grow.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Check whether a forest needs more nodes, and add them; exit codes are in docs/grow.md."""
+    from morpheus.cli import growing  # noqa: PLC0415  # for a fast --help
+
+    if (watch and (nodes or auto or yes or dry_run)) or (auto and nodes):
+        raise InvalidInputError(
+            "--watch only looks, and --auto adds what the load calls for: leave one of the options out."
+        )
+    as_json, wish = output is Output.JSON, growing.Wish(nodes, auto, yes)
+    seen = functools.partial(show.growth, json=as_json)
+    done = functools.partial(show.grown, json=as_json)
+    if watch:
+        checks = growing.checks(growing.meant(name), threshold)
+        code = growing.EXIT_CODES[show.growth_watched(checks, json=as_json).verdict.outcome]
+    elif auto and name is None:
+        code = growing.everywhere(threshold, dry_run=dry_run, seen=seen, done=done)
+    else:
+        code = growing.one(growing.meant(name), threshold, wish, dry_run=dry_run, seen=seen, done=done)
+    if code:
+        raise typer.Exit(code)
 
 
 app.command("connect")(machines.connect)

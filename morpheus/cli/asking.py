@@ -32,6 +32,12 @@ def answer(question: str, allowed: Collection[str] = ()) -> str:
             return line.strip()
 
 
+def agreed(question: str) -> bool:
+    """Whether a person says yes; anything else, and silence, is no."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 def secret(what: str) -> str:
     """What is typed and not shown; without a terminal all that is piped."""
     return getpass.getpass(f"{what} (not shown): ") if sys.stdin.isatty() else sys.stdin.read()

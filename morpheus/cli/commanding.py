@@ -27,10 +27,10 @@ def run(found: Found, node: str | None, command: Sequence[str], *, json: bool) -
         return machine.attend(line, tell)
 
     with reached(found) as reach:
-        machines = reach.machines(node)
-        printer = _Json() if json else _Raw() if len(machines) == 1 else Labelled()
+        machines, shut = reach.machines(node)
+        printer = _Json() if json else _Raw() if len(machines) + len(shut) == 1 else Labelled()
         ends: dict[str, End] = {}
-        for each in on_all(machines, work):
+        for each in on_all(machines, work, shut):
             if isinstance(each, End):
                 ends[each.node] = each
             printer.told(each)

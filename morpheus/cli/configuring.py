@@ -226,7 +226,14 @@ def _typed(key: str, text: str) -> Any:
 
 
 def _asked_for(key: str, text: str) -> str:
-    """*text*, or what is typed or piped in its place."""
+    """*text*, or what is typed or piped in its place.
+
+    Raises:
+        InvalidInputError: that was nothing: a program that was to print a password may have failed.
+    """
     if text != ASKED_FOR:
         return text
-    return getpass.getpass(f"{key}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    given = getpass.getpass(f"{key}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    if not given:
+        raise InvalidInputError(f"Nothing was given for {key}, so nothing was changed; null removes a value.")
+    return given

@@ -152,15 +152,16 @@ def _tunnels(reach: "Reach") -> Iterator[tuple[list[str], Mapping[str, str]]]:
 
     No clients' TLS and no credentials there, and the servers tell of no others: they hear loopback alone.
     """
-    nodes, machines = nodes_meant(reach.forest), reach.machines()
+    machines, shut = reach.machines()
     with ExitStack() as stack, ThreadPoolExecutor(AT_ONCE) as pool:
         faults = list(pool.map(_entered, machines))
         away = {machine.name: fault for machine, fault in zip(machines, faults, strict=True) if fault}
-        if len(away) == len(machines):
+        away |= {end.node: end.fault for end in shut if end.fault}
+        if all(machine.name in away for machine in machines):
             raise min(away.values(), key=lambda fault: isinstance(fault, TransientError))
         ways = [
-            stack.enter_context(machine.forward(node.ports.client))
-            for node, machine in zip(nodes, machines, strict=True)
+            stack.enter_context(machine.forward(reach.forest.node(machine.name).ports.client))
+            for machine in machines
             if machine.name not in away
         ]
         urls = [f"nats://{authority(host, port)}" for host, port in ways]

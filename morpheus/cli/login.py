@@ -28,8 +28,9 @@ def log_in(found: Found, node: str | None) -> int:
         MissingPartError: this computer has no ssh.
         RefusedError, UnreachableError, MachineError: the machine does not let us in; says why.
     """
-    if len(meant := nodes_meant(found.forest, node)) > 1:
-        labels = ", ".join(each.label for each in meant)
+    one, *more = nodes_meant(found.forest, node)
+    if more:
+        labels = ", ".join(each.label for each in (one, *more))
         raise InvalidInputError(
             f"Say which node of {found.forest.name} ({labels}), or what all of them are to run: "
             f"morpheus ssh {found.forest.name} -- COMMAND"
@@ -41,7 +42,7 @@ def log_in(found: Found, node: str | None) -> int:
             "openssh-client), or run single commands with morpheus ssh NAME NODE -- COMMAND, which need none."
         )
     with reached(found) as reach:
-        (machine,) = reach.machines(node)
+        machine = reach.machine(one)
         machine.connection.shown(machine.way)  # who is let in; why not, this tells better than ssh
         name, way, key = machine.name, machine.way, reach.secrets.ssh_key
     with _identity(key) as folder:

@@ -73,13 +73,13 @@ def looks(found: Found) -> Iterator[Health]:
     cloud, unread = site.cloud_of(settings, found.forest), "not tried yet"
     while True:
         if unread:
-            cloud, unread = _entered(settings, found, cloud)
+            cloud, unread = entered(settings, found, cloud)
         yield health.examine(found.forest, cloud, found.registry_id, unread=unread)
         time.sleep(WATCH_EVERY)
         found = the_forest(found.forest.name)
 
 
-def _entered(settings: Settings, found: Found, cloud: Cloud) -> tuple[Cloud, str]:
+def entered(settings: Settings, found: Found, cloud: Cloud) -> tuple[Cloud, str]:
     """The cloud whose machines of the forest are entered, or as it is and why they are not."""
     if not cloud.needs_key:
         return cloud, ""

@@ -13,8 +13,15 @@ from morpheus import keyring, site
 from morpheus import settings as config
 from morpheus.cli.looking import nodes_meant
 from morpheus.cloud.over_ssh import SshWays
-from morpheus.errors import AbandonedError, MorpheusError, TransientError
-from morpheus.forest import Forest
+from morpheus.errors import (
+    AbandonedError,
+    InvalidInputError,
+    MorpheusError,
+    RefusedError,
+    TransientError,
+    UnreachableError,
+)
+from morpheus.forest import Forest, Node
 from morpheus.machine.ssh import SshNode, Tell
 from morpheus.secrets import ForestSecrets
 from morpheus.settings import Settings
@@ -43,9 +50,23 @@ class Reach:
     def forest(self) -> Forest:
         return self.found.forest
 
-    def machines(self, node: str | None = None) -> list[SshNode]:
-        """The machine of *node*, or all of them."""
-        return [self.ways.machine(server_of(each)) for each in nodes_meant(self.forest, node)]
+    def machine(self, node: Node) -> SshNode:
+        """The machine of *node*.
+
+        Raises:
+            RefusedError: no host key of it is recorded.
+        """
+        return self.ways.machine(server_of(node))
+
+    def machines(self, node: str | None = None) -> "tuple[list[SshNode], list[End]]":
+        """The machine of *node*, or all of them; and why others are left out: no host key is known."""
+        known, shut = [], []
+        for each in nodes_meant(self.forest, node):
+            try:
+                known.append(self.machine(each))
+            except (RefusedError, InvalidInputError) as error:
+                shut.append(End(each.name, fault=UnreachableError(str(error))))
+        return known, shut
 
 
 @contextlib.contextmanager
@@ -82,11 +103,12 @@ class End:
     fault: MorpheusError | None = None
 
 
-def on_all(machines: Sequence[SshNode], work: Work) -> Iterator[Piece | End]:
+def on_all(machines: Sequence[SshNode], work: Work, shut: Sequence[End] = ()) -> Iterator[Piece | End]:
     """Do *work* on all *machines* at once; what comes of it, as it comes, one End for each of them.
 
-    When nobody reads on, what is under way there is told to end.
+    The ends of those that are *shut* come first. When nobody reads on, what is under way is told to end.
     """
+    yield from shut
     pipe, context = _Pipe(work), contextvars.copy_context()
     context.run(let_wait)
     threads = [

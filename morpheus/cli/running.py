@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from morpheus import elsewhere, folders, keyring, site, watch
@@ -25,6 +26,7 @@ from morpheus.names import name_from
 from morpheus.plan import Step, Wanted, check_budget, plan_plant, reserve
 
 if TYPE_CHECKING:
+    from flows.grow import Grown
     from flows.plant import Planted
 
 ANSWER_TIMEOUT = 5.0  # seconds
@@ -80,6 +82,14 @@ def plant(cloud: str, size: Size | None, nodes: int | None, name: str | None, *,
         from flows.plant import plant as flow  # noqa: PLC0415  # Prefect takes its settings at import
 
         return flow(name=forest.name, nodes=wanted_nodes(size, nodes), cloud=cloud, keep=keep)
+
+
+def grow(name: str, nodes: int, *, seen: int, expanded: datetime | None, auto: bool) -> "Grown":
+    """Run the flow ``grow``."""
+    with _prefect():
+        from flows.grow import grow as flow  # noqa: PLC0415  # Prefect takes its settings at import
+
+        return flow(name=name, nodes=nodes, seen=seen, expanded=expanded, auto=auto)
 
 
 @dataclass(frozen=True, slots=True)

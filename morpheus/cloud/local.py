@@ -35,7 +35,10 @@ PORT_CHOICES = 1500  # from the standard ones upwards
 
 
 class LocalCloud:
-    """Servers of this machine below the folder *root*; the first one listens on the ports *first*."""
+    """Servers of this machine below the folder *root*; the first one listens on the ports *first*.
+
+    *wanted* is what the JetStream of each new one may use, if it fits.
+    """
 
     provider = "local"
     location = ""
@@ -43,8 +46,8 @@ class LocalCloud:
     runs_programs = True
     needs_key = False
 
-    def __init__(self, root: Path, *, first: Ports | None = None) -> None:
-        self._root, self._ports = root / "forests", first or Ports()
+    def __init__(self, root: Path, *, first: Ports | None = None, wanted: Limits = Limits()) -> None:  # noqa: B008  # frozen
+        self._root, self._ports, self._wanted = root / "forests", first or Ports(), wanted
 
     def list_servers(self, registry_id: str, forest: str | None = None) -> Sequence[Server]:
         if forest is None:
@@ -129,10 +132,11 @@ class LocalCloud:
             )
         self._clear(folder)  # what an interrupted creation left
         self.check_room(order.siblings)
-        limits = limits_for(psutil.virtual_memory().total, free_bytes(self._root), order.siblings)
-        if limits.below(Limits()):
+        ram, disk = psutil.virtual_memory().total, free_bytes(self._root)
+        limits = limits_for(ram, disk, order.siblings, self._wanted)
+        if limits.below(self._wanted):
             log.warning(
-                "%s: JetStream gets %d MiB of memory and %d MiB of disk, less than the default: that is what "
+                "%s: JetStream gets %d MiB of memory and %d MiB of disk, less than configured: that is what "
                 "fits on this machine",
                 *(order.name, limits.memory // 2**20, limits.file // 2**20),
             )

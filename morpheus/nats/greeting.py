@@ -22,6 +22,7 @@ from morpheus.nats.monitor import TIMEOUT, Reading
 LONGEST = 2**20  # bytes of a greeting: it lists all servers of its cluster
 SUBJECT = "morpheus.passed."
 AGAIN = 0.05  # seconds until the message is sent once more
+NOBODY = "no server let us in"
 
 
 async def greet(host: str, port: int, *, timeout: float = TIMEOUT) -> Reading:  # noqa: ASYNC109  # of the answer
@@ -68,19 +69,21 @@ async def passed(urls: Sequence[str], *, timeout: float) -> float:  # noqa: ASYN
         NotReadyError: it did not come through in time; says what was seen last.
     """
     started = time.monotonic()
-    last = "no server let us in"
+    last = ""  # the end of our own patience explains less than what was said before
     while (left := timeout - (time.monotonic() - started)) > 0:
         try:
             async with asyncio.timeout(left):
                 await _pass_once(urls)
         except TimeoutError:
-            last = "what was sent into one server did not come out of every other"
+            last = last or "what was sent into one server did not come out of every other"
         except (UnreachableError, nats.errors.Error, OSError) as error:
             last = str(error).rstrip(".") or type(error).__name__
             await asyncio.sleep(AGAIN)
         else:
             return time.monotonic() - started
-    raise NotReadyError(f"No message passed between the servers within {timeout:.0f} s; last seen: {last}.")
+    raise NotReadyError(
+        f"No message passed between the servers within {timeout:.0f} s; last seen: {last or NOBODY}."
+    )
 
 
 async def _pass_once(urls: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import string
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from morpheus.nats.config import authority
 
 TIMEOUT = 2.0  # seconds for one answer
 FRESH = 10e9  # nanoseconds: a replica not heard of for longer counts as away
+AT_ONCE = 20  # servers that are asked; each has three connections meanwhile
 LONGEST = 32 * 2**20  # bytes of one answer
 
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -31,7 +33,8 @@ def peer_id(server: str) -> str:
 class Replica:
     """A peer of the meta group as the leader sees it; ``active`` is nanoseconds since last heard of.
 
-    ``peer`` is its id, for a leader that restarted calls those it has not met since "unknown".
+    ``peer`` is its id, for a leader that restarted calls those it has not met since "unknown". ``lag`` is how
+    many entries of the group's log it has yet to get.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Replica:
     active: int = 0
     offline: bool = False
     peer: str = ""
+    lag: int = 0
 
     @property
     def healthy(self) -> bool:
@@ -61,8 +65,9 @@ class Reading:
     ``measured`` is off where all that is known is the greeting with which it meets clients: its name and
     version; the other fields are empty then, too, and mean nothing.
     ``cpu`` is percent of one core, averaged by the server over about a second; memory and storage are
-    bytes; ``health`` is "ok" or the server's own words. ``routes`` are connections to other servers of the
-    cluster, several to each; None where nothing is known of them.
+    bytes, those reserved are promised to streams; ``health`` is "ok" or the server's own words.
+    ``routes`` are connections to other servers of the cluster, several to each; None where nothing is known
+    of them. ``asked`` is when it was asked, by time.monotonic().
     """
 
     error: str = ""
@@ -80,7 +85,10 @@ class Reading:
     max_storage: int = 0
     js_memory: int = 0
     max_js_memory: int = 0
+    reserved_storage: int = 0
+    reserved_memory: int = 0
     streams: int = 0
+    asked: float = 0.0
     routes: int | None = None
     meta: MetaGroup | None = field(default=None)
     measured: bool = True
@@ -106,10 +114,11 @@ class Reading:
 
 async def read(host: str, port: int, *, timeout: float = TIMEOUT) -> Reading:  # noqa: ASYNC109  # of each answer
     """Ask one server; every fault becomes the reading's ``error``."""
+    asked = time.monotonic()
     try:
         async with asyncio.timeout(timeout):
             paths = ("/varz", "/jsz", "/healthz")
-            return _reading(*await asyncio.gather(*(_get(host, port, path) for path in paths)))
+            return _reading(asked, *await asyncio.gather(*(_get(host, port, path) for path in paths)))
     except TimeoutError:
         return Reading(error=f"no answer within {timeout:g} s")
     except OSError:
@@ -136,15 +145,26 @@ async def _get(host: str, port: int, path: str) -> Any:
 
 
 def read_all(addresses: Sequence[tuple[str, int]], *, timeout: float = TIMEOUT) -> list[Reading]:
-    """Ask all servers at once; the readings come in the order of *addresses*."""
+    """Ask all servers, some of them at once; the readings come in the order of *addresses*.
+
+    Their bound begins when they are asked: who waits for a turn is not late.
+    """
 
     async def ask() -> list[Reading]:
-        return list(await asyncio.gather(*(read(host, port, timeout=timeout) for host, port in addresses)))
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def ask_one(host: str, port: int) -> Reading:
+            async with turns:
+                return await read(host, port, timeout=timeout)
+
+        return list(await asyncio.gather(*(ask_one(*address) for address in addresses)))
 
     return asyncio.run(ask())
 
 
-def _reading(varz: Mapping[str, Any], jsz: Mapping[str, Any], healthz: Mapping[str, Any]) -> Reading:
+def _reading(
+    asked: float, varz: Mapping[str, Any], jsz: Mapping[str, Any], healthz: Mapping[str, Any]
+) -> Reading:
     limits = jsz.get("config") or {}
     return Reading(
         server=varz["server_name"],
@@ -161,7 +181,10 @@ def _reading(varz: Mapping[str, Any], jsz: Mapping[str, Any], healthz: Mapping[s
         max_storage=int(limits.get("max_storage", 0)),
         js_memory=int(jsz.get("memory", 0)),
         max_js_memory=int(limits.get("max_memory", 0)),
+        reserved_storage=int(jsz.get("reserved_storage", 0)),
+        reserved_memory=int(jsz.get("reserved_memory", 0)),
         streams=int(jsz.get("streams", 0)),
+        asked=asked,
         routes=int(varz["routes"]) if "routes" in varz else None,
         meta=_meta(jsz.get("meta_cluster")),
     )
@@ -177,6 +200,7 @@ def _meta(raw: Mapping[str, Any] | None) -> MetaGroup | None:
             active=int(each.get("active", 0)),
             offline=bool(each.get("offline")),
             peer=each.get("peer", ""),
+            lag=int(each.get("lag", 0)),
         )
         for each in raw.get("replicas") or ()
     )

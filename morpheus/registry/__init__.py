@@ -31,7 +31,8 @@ log = logging.getLogger("morpheus.registry")
 
 KEPT_BACKUPS = 20
 RESTORE = "morpheus registry restore"  # the command that puts a backup back
-SECRETS = "secrets"  # where the documents beside the registry stand, one per forest
+SECRETS, READINGS = "secrets", "readings"  # where the documents beside the registry stand, one per forest
+BESIDE = (READINGS, SECRETS)
 UPDATE_TIMEOUT = 60.0  # seconds of losing against other writers before giving up
 LOST_REVISION_GAP = 1000
 

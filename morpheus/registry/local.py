@@ -12,7 +12,7 @@ from pathlib import Path
 
 from morpheus.errors import RegistryBrokenError, RegistryConflictError
 from morpheus.files import clear_unfinished, replace_file
-from morpheus.registry import KEPT_BACKUPS, SECRETS, Backup, Snapshot
+from morpheus.registry import BESIDE, KEPT_BACKUPS, Backup, Snapshot
 from morpheus.wait import locked
 
 LOCK_TIMEOUT = 30.0  # seconds; the lock of a writer that died is free at once
@@ -76,7 +76,7 @@ class LocalStore:
         return contextlib.nullcontext()
 
     def beside(self) -> Sequence[str]:
-        return [f"{SECRETS}/{path.stem}" for path in _documents(self._path.parent / SECRETS)]
+        return [f"{kind}/{path.stem}" for kind in BESIDE for path in _documents(self._path.parent / kind)]
 
     def foreign(self) -> str | None:
         return None

@@ -25,7 +25,7 @@ from morpheus.errors import (
     StoreBusyError,
     TransientError,
 )
-from morpheus.registry import KEPT_BACKUPS, RESTORE, SECRETS, Backup, Snapshot
+from morpheus.registry import BESIDE, KEPT_BACKUPS, RESTORE, Backup, Snapshot
 from morpheus.registry.bucket import Bucket, place
 
 log = logging.getLogger("morpheus.registry")
@@ -172,8 +172,11 @@ class S3Store:
         return contextlib.nullcontext()
 
     def beside(self) -> Sequence[str]:
-        keys = (f"{SECRETS}/{name}" for name in sorted(self._bucket.names(f"{self._folder}{SECRETS}")))
+        keys = (f"{kind}/{name}" for kind in BESIDE for name in self._names(kind))
         return [key.removesuffix(".json") for key in keys if key.endswith(".json") and self._is_there(key)]
+
+    def _names(self, folder: str) -> Sequence[str]:
+        return sorted(self._bucket.names(f"{self._folder}{folder}"))
 
     def _is_there(self, name: str) -> bool:
         found = self._bucket.get(self._folder + name)

@@ -27,7 +27,7 @@ from morpheus.errors import (
     TransientError,
     UnreachableError,
 )
-from morpheus.registry import SECRETS, Backup, Snapshot
+from morpheus.registry import BESIDE, Backup, Snapshot
 from morpheus.registry.dav import Dav, MissingCollectionError, fresh_name
 from morpheus.registry.locked import Locked
 from morpheus.registry.revisions import Revisions
@@ -127,10 +127,15 @@ class WebDavStore:
         return self._chosen().backups()
 
     def beside(self) -> Sequence[str]:
-        names, _ = self._dav.children(f"{SECRETS}/")
-        stems = {name.partition(".")[0] for name in names or [] if name.endswith((".versions", ".json"))}
-        found = [f"{SECRETS}/{stem}" for stem in sorted(stems)]
+        found = [f"{kind}/{stem}" for kind in BESIDE for stem in self._stems(kind)]
         return [name for name in found if self._chosen().named(name).read().text is not None]
+
+    def _stems(self, folder: str) -> Sequence[str]:
+        """The names of the documents in *folder*, those that were removed among them."""
+        names, _ = self._dav.children(f"{folder}/")
+        return sorted(
+            {name.partition(".")[0] for name in names or [] if name.endswith((".versions", ".json"))}
+        )
 
     def foreign(self) -> str | None:
         return self._chosen().foreign()

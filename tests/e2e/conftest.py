@@ -1,5 +1,6 @@
 """Whole programs: the installed ``morpheus`` and ``prefect`` commands, with folders of their own."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -271,11 +272,11 @@ class Works:
         return ended(started(command, self.home.environment | self.client, root()))
 
 
-@pytest.fixture(scope="session")
-def works(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
-    """One Prefect server for all commands that need one, with a worker; to start one takes long."""
-    home = Home(tmp_path_factory.mktemp("works"))
-    others = tmp_path_factory.mktemp("others")
+@contextlib.contextmanager
+def working(folder: Path) -> Iterator[Works]:
+    """A home in *folder* whose Prefect server and worker run."""
+    home, others = Home(folder / "home"), folder / "others"
+    others.mkdir(parents=True)
     (others / "runner_storage").touch()  # Prefect's folder for workers, as when another user owns it
     home.more["TMPDIR"] = str(others)
     try:
@@ -286,6 +287,16 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
         for program in ("worker", "server"):
             processes.stop(home.data / "prefect", program)
         home.raze()
+
+
+@pytest.fixture(scope="session")
+def works(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
+    """One Prefect server for all commands that need one, with a worker; to start one takes long.
+
+    Whoever stops it leaves none for the tests that come later, in whatever order: they have one of their own.
+    """
+    with working(tmp_path_factory.mktemp("works")) as works:
+        yield works
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 from morpheus.machine import NATS, processes
 from morpheus.wait import wait_until
 from tests.e2e.conftest import Done, Home, Works, ended, free_port, started
+from tests.growth.schema import Check
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -76,6 +77,10 @@ def test_json_of_every_reading_command(grown: Home) -> None:
     context = json.loads(Path(connected.json["file"]).read_text())
     assert Path(context["nkey"]).stat().st_mode & 0o777 == 0o600
     assert connected.json["environment"]["NATS_URL"].count("nats://127.0.0.1:") == 3
+
+    grow = grown.morpheus("grow", "--dry-run", "--threshold", "100", "--output", "json")
+    assert (grow.code, grow.json["outcome"], grow.json["wanted"]) == (0, "nothing", 0)
+    assert Check.model_validate(grow.json).nodes[2].cpu_percent is not None
 
     assert set(grown.morpheus("version", "--output", "json").json) == {
         "morpheus",
@@ -235,6 +240,18 @@ def test_watching_writes_one_look_a_line_for_scripts(grown: Home) -> None:
     assert ended(watching).code == 0
 
 
+def test_watching_checks_again_and_again_and_never_grows(grown: Home) -> None:
+    before = grown.registry.read()
+    watching = grown.start("grow", "oak", "--watch", "--threshold", "1", "--output", "json")
+    assert watching.stdout is not None
+    checks = [json.loads(watching.stdout.readline()) for _ in range(2)]
+    watching.send_signal(signal.SIGINT)
+
+    assert [check["outcome"] for check in checks] == ["grow", "grow"]
+    assert ended(watching).code == 10
+    assert grown.registry.read() == before
+
+
 def test_contexts_of_ours_go_with_their_forest(home: Home) -> None:
     folder = home.path / "contexts" / "nats" / "context"
     config = {"XDG_CONFIG_HOME": str(home.path / "contexts")}
@@ -286,6 +303,7 @@ def tells(done: Done) -> bool:
         ["--help"],
         ["list"],
         ["status", "oak"],
+        ["grow", "oak", "--dry-run", "--threshold", "100"],
         ["connect", "oak"],
         ["version"],
         ["status", "yew"],

@@ -14,7 +14,7 @@ import pytest
 from deployments import register
 from morpheus.machine import processes
 from morpheus.wait import wait_until
-from tests.e2e.conftest import NEVER_READY, PATIENCE, REAL, Api, Home, Works
+from tests.e2e.conftest import NEVER_READY, PATIENCE, REAL, Api, Home, Works, working
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]  # each wait has a bound of its own
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -230,30 +230,23 @@ def test_commands_use_the_server_that_up_started(home: Home, api: Api) -> None:
     assert len(api.post("/flow_runs/filter", {"flow_runs": {"name": {"any_": ["plant-ash"]}}})) == 1
 
 
-def test_down_asks_before_it_stops_a_run_that_is_about_to_start(works: Works, api: Api) -> None:
-    flow = api.get("/flows/name/plant")["id"]
-    soon = api.post("/flow_runs/", {"flow_id": flow, "name": "soon", "state": {"type": "PENDING"}})
+def test_down_asks_before_it_stops_a_run_and_leaves_forests_alone(tmp_path: Path) -> None:
+    with working(tmp_path) as works:
+        home, server = works.home, processes.find(works.folder, "server")
+        assert server is not None
+        programs = family(server)
+        home.more |= works.client
+        planted = home.morpheus("plant", "local", "small", "--name", "ash")
+        assert planted.code == 0, planted.err
+        home.settings(NEVER_READY)
+        run(works.api, "plant/local", name="yew", size="small")
+        home.wait_until_verifying("yew", 1)
 
-    busy = works.home.morpheus("down")
+        busy = home.morpheus("down")
+        assert (busy.code, "plant-yew" in busy.sentence) == (5, True)
 
-    assert (busy.code, "soon" in busy.sentence) == (5, True)
-    api.post(f"/flow_runs/{soon['id']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
-
-
-def test_down_asks_before_it_stops_a_run_and_leaves_forests_alone(works: Works, api: Api) -> None:
-    """The last test of all that need the server."""
-    home, server = works.home, processes.find(works.folder, "server")
-    assert server is not None
-    programs = family(server)
-    home.settings(NEVER_READY)
-    run(api, "plant/local", name="yew", size="small")
-    home.wait_until_verifying("yew", 1)
-
-    busy = home.morpheus("down")
-    assert (busy.code, "plant-yew" in busy.sentence) == (5, True)
-
-    assert home.morpheus("down", "--force").out == "Prefect is stopped; forests stay as they are.\n"
-    assert [each for each in programs if processes.is_running(each)] == []
-    assert "its record" in home.left("yew")  # its run ended with the worker: not undone, but not forgotten
-    assert home.morpheus("down").out == "Nothing was running.\n"
-    assert home.morpheus("status", "ash").code == 0
+        assert home.morpheus("down", "--force").out == "Prefect is stopped; forests stay as they are.\n"
+        assert [each for each in programs if processes.is_running(each)] == []
+        assert "its record" in home.left("yew")  # its run ended with the worker: not undone, nor forgotten
+        assert home.morpheus("down").out == "Nothing was running.\n"
+        assert home.morpheus("status", "ash").code == 0

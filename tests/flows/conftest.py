@@ -70,6 +70,7 @@ def settle(patch: pytest.MonkeyPatch, data: Path, cloud: Cloud, store: WatchedSt
     patch.setenv("MORPHEUS_DATA_DIR", str(data))
     patch.setattr(site, "configured_cloud", lambda _: cloud)
     patch.setattr(site, "shared_registry", lambda _: Registry(store))
+    patch.setattr(site, "open_store", lambda _, name=None: store.place(name))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Forests on the simulated project: settings, blocks, flows and provider as they are, nothing in between."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hcloud.images import Image
@@ -97,7 +98,7 @@ def test_a_stored_block_is_a_cloud(house: Callable[[str], Home], simulator: Simu
     assert {each.location for each in simulator.servers.values()} == {"nbg1"}
     with pytest.raises(InvalidInputError, match="HETZNER_API_TOKEN"):
         grow_check()
-    assert grow_check(cloud="hetzner-cloud/theirs") == {"oak": True}
+    assert grow_check(cloud="hetzner-cloud/theirs") == {"oak": "nothing"}
     teardown("oak", cloud="hetzner-cloud/theirs")
     nothing_is_left(simulator)
 
@@ -288,13 +289,13 @@ def test_servers_of_a_forest_that_no_record_knows_go_as_well(home: Home, simulat
 
 def test_forests_are_measured_by_their_machines(home: Home, simulator: Simulator) -> None:
     plant("oak", nodes=3)
-    assert grow_check() == {"oak": True}
+    assert grow_check() == {"oak": "nothing"}
 
     server = client(simulator).servers.get_by_name("oak-node-2")
     assert server
     server.power_off()
 
-    assert grow_check("oak") == {"oak": False}
+    assert grow_check("oak") == {"oak": "unhealthy"}
     wait_until(  # those that are left may have to elect a leader
         "the survivors to agree",
         lambda: [node.state.split()[0] for node in examine(the_forest("oak")).nodes],
@@ -302,6 +303,25 @@ def test_forests_are_measured_by_their_machines(home: Home, simulator: Simulator
         str,
         timeout=30,
     )
+
+
+def test_a_node_without_a_recorded_host_key_keeps_nobody_from_looking_at_the_others(home: Home) -> None:
+    forest = plant("oak", nodes=3).forest
+    leader = examine(the_forest("oak")).formation.leader  # of which the others are told
+    lost = next(node for node in forest.nodes if node.name != leader)
+    rest = {key: value for key, value in lost.metadata.items() if key != "host_key"}
+    changed = replace(lost, metadata=rest, extra={})
+    site.require_shared(config.load()).update(
+        lambda document, _: document.with_forest(document.forests["oak"].with_nodes(changed))
+    )
+
+    health = examine(the_forest("oak"))
+
+    assert not health.formation.formed
+    states = {node.node.name: node.state for node in health.nodes}
+    assert f"No host key of {lost.name} is recorded" in states.pop(lost.name)
+    assert [*states.values()] == ["current", "current"]
+    assert grow_check() == {"oak": "unhealthy"}
 
 
 # Several users
@@ -329,7 +349,7 @@ def test_two_registries_share_a_project_without_touching_each_other(
 
     ours.enter()
     assert list(ours.forests) == ["oak"]
-    assert grow_check() == {"oak": True}
+    assert grow_check() == {"oak": "nothing"}
     teardown("oak")
     assert list(simulator.servers) == ["yew-node-1"]
     assert len(simulator.firewalls) == len(simulator.placement_groups) == 1

@@ -27,6 +27,7 @@ from morpheus.watch import judged, read_nodes
 from tests.fakes import utc_now
 from tests.flows.conftest import Hilly
 from tests.flows.traffic import connection, copies, insist, traffic
+from tests.nats.grove import wait_for
 
 GAP = 3.0  # seconds in which a publisher may get no acknowledgement while nodes are added
 
@@ -95,8 +96,7 @@ def running(land: Hilly) -> Mapping[str, int]:
 def is_whole(land: Hilly, nodes: int) -> bool:
     """Whether the forest stands with so many nodes, as its record says it and its leader."""
     forest = land.forest("oak")
-    verdict = judged(forest.staying, read_nodes(forest.staying, land.hills))
-    assert verdict.formed, verdict.reason
+    wait_for(lambda: judged(forest.staying, read_nodes(forest.staying, land.hills)), lambda seen: seen.formed)
     assert forest.nodes == forest.staying
     assert {node.status for node in forest.nodes} == {Status.ACTIVE}
     assert forest.status == Status.ACTIVE

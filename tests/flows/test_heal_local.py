@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import hashlib
+import json
 import shutil
 import socket
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from morpheus import health, site
 from morpheus.errors import MachineError, RefusedError
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, processes
+from morpheus.machine.limits import MIB
 from morpheus.nats.config import client_url
 from morpheus.wait import wait_until
 
@@ -343,3 +346,17 @@ def ports(node: Node) -> tuple[int, int, int]:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_jetstream_obeys_the_settings_of_its_nodes_birth(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "morpheus.yaml"
+    monkeypatch.setenv("MORPHEUS_CONFIG", str(settings))
+    for wanted in ("{jetstream_memory: 32MB, jetstream_file: 96MB}", "{}"):
+        settings.write_text(f"integration: {wanted}\n")
+        (node,) = plant("oak", nodes=1, cloud="local").forest.nodes
+
+        with urllib.request.urlopen(f"http://127.0.0.1:{node.ports.monitor}/jsz") as answer:
+            config = json.load(answer)["config"]
+        assert (config["max_memory"], config["max_storage"]) == (32 * MIB, 96 * MIB)

@@ -14,11 +14,14 @@ from morpheus.errors import (
     InvalidInputError,
     MachineError,
     RefusedError,
+    RegistryBrokenError,
     UnreachableError,
 )
 from morpheus.forest import Node, Status
+from morpheus.history import History
 from morpheus.plan import Wanted, activated, addressed, reserve
 from morpheus.registry.document import Document
+from morpheus.trend import Point
 from tests import reader
 from tests.flows.conftest import Flat
 
@@ -54,6 +57,34 @@ def test_machines_go_first_and_the_record_last(flat: Flat) -> None:
         x for x in flat.effects.seen[:forgot] if x.startswith("delete")
     ]
     assert len(flat.effects.matching("delete *")) == 3
+
+
+def test_the_readings_of_a_forest_go_with_it(flat: Flat) -> None:
+    planted(flat)
+    readings = History(flat.store.place, flat.forest("oak"))
+    assert readings.add(Point(NOW, 3))
+    assert flat.store.beside() == ["readings/oak"]
+
+    teardown("oak")
+
+    assert flat.store.beside() == []
+
+
+def test_readings_that_cannot_be_removed_keep_no_forest(
+    flat: Flat, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    planted(flat)
+    History(flat.store.place, flat.forest("oak")).add(Point(NOW, 3))
+
+    def broken(_: str) -> None:
+        raise RegistryBrokenError("Its folder cannot be written.")
+
+    monkeypatch.setattr(flat.store.place("readings/oak"), "remove", broken)
+
+    teardown("oak")
+
+    assert flat.registry.read().forests == {}
+    assert "the readings of oak stay: Its folder cannot be written." in caplog.text
 
 
 @pytest.mark.long

@@ -99,7 +99,7 @@ def test_status_reads_machines_with_the_key_and_says_what_it_cannot_read_without
     with_key = told("status", "yew")
     assert with_key["unread"] is None
     assert [node["state"] for node in with_key["nodes"]] == ["current"] * 3
-    assert grow_check("yew") == {"yew": True}
+    assert grow_check("yew") == {"yew": "nothing"}
 
     kept.path(home.folder / "data").unlink()
 
@@ -107,4 +107,4 @@ def test_status_reads_machines_with_the_key_and_says_what_it_cannot_read_without
     assert "is not on this device" in without["unread"]
     assert [node["state"] for node in without["nodes"]] == ["running"] * 3
     assert [node["memory_bytes"] for node in without["nodes"]] == [None] * 3
-    assert grow_check("yew") == {"yew": True}
+    assert grow_check("yew") == {"yew": "unknown"}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flows.plant import plant
-from morpheus.errors import RefusedError
+from morpheus.errors import NotReadyError, RefusedError
 from morpheus.forest import Status
 from morpheus.machine import places
 from tests.flows.hills import Effects
@@ -165,3 +165,34 @@ def test_a_silent_machine_of_a_plant_that_was_killed_is_replaced_by_the_next(
 
     assert [node.name for node in healed.forest.nodes] == ["oak-node-1", "oak-node-3", "oak-node-5"]
     assert list(valley.pids("oak")) == ["oak-node-1", "oak-node-3", "oak-node-5"]
+
+
+def test_a_machine_that_was_equipped_is_never_taken_for_empty(
+    home: Home, simulator: Simulator, valley: Valley, effects: Effects
+) -> None:
+    """Its forest was not ready yet, but its server may have started: a person has to look."""
+    with effects.failing("start oak-node-3 nats", BROKEN), pytest.raises(RefusedError, match="on purpose"):
+        plant("oak", nodes=3, keep=True)
+    valley["oak-node-2"].describe("oak-node-2", SILENT, valley["oak-node-2"].authorized)
+    names = sorted(simulator.servers)
+
+    with pytest.raises(NotReadyError, match="oak-node-2 to let us in"):
+        plant("oak")
+
+    assert sorted(simulator.servers) == names == [node.name for node in home.forests["oak"].nodes]
+
+
+def test_nobody_is_stopped_while_nodes_are_missing(home: Home, valley: Valley, effects: Effects) -> None:
+    """What a server reads at its start alone has changed, so the survivors are to be started anew."""
+    plant("oak", nodes=3)
+    before = valley.pids("oak")
+    valley["oak-node-2"].lose_store()
+    home.settle(firewall={"monitoring": ["192.0.2.0/24"]})
+    effects.seen.clear()
+
+    plant("oak")
+
+    came = effects.seen.index("started oak-node-4 nats")
+    for name in ("oak-node-1", "oak-node-3"):
+        assert effects.seen.index(f"stop {name} nats") > came
+        assert valley.pids("oak")[name] != before[name]

@@ -2,14 +2,19 @@
 
 import asyncio
 import contextlib
+import json
 import re
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from flows.plant import plant
+from morpheus.errors import NotReadyError
+from morpheus.machine import NATS, processes
 from morpheus.nats import admin
+from morpheus.wait import wait_until
 from tests.flows.homes import Home, client
 from tests.flows.valleys import Valley, copies
 from tests.flows.valleys.plots import SILENT, Plot
@@ -76,3 +81,38 @@ def test_a_latecomer_that_comes_back_at_the_worst_moment_does_not_count(
 
     names = ["oak-node-1", "oak-node-3", "oak-node-5"]
     assert [node.name for node in healed.forest.nodes] == names == list(valley.pids("oak"))
+
+
+def test_a_fresh_node_that_was_in_the_cluster_is_not_replaced(
+    home: Home, simulator: Simulator, valley: Valley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster may have put streams on it: a person has to look."""
+    home.settle(provisioning={"readiness_timeout": 8})
+    effects = watch(valley, monkeypatch)
+    noted = effects.noted
+
+    def happened(fact: str) -> None:
+        noted(fact)
+        if fact == f"started {LATE} nats":
+            survivors = [valley[name].here for name in ("oak-node-1", "oak-node-3")]
+            what = "its leader to count it"
+            wait_until(what, lambda: any(map(counts, survivors)), bool, str, timeout=20)
+            processes.stop(valley[LATE].runs, NATS)
+
+    plant("oak", nodes=3)
+    valley["oak-node-2"].lose_store()
+    monkeypatch.setattr(effects, "noted", happened)
+
+    with pytest.raises(NotReadyError):
+        plant("oak")
+
+    names = ["oak-node-1", "oak-node-3", LATE]
+    assert [node.name for node in home.forests["oak"].nodes] == names == sorted(simulator.servers)
+
+
+def counts(host: str) -> bool:
+    """Whether the server at *host* leads the cluster, and counts the late one."""
+    with urllib.request.urlopen(f"http://{host}:8222/jsz") as answer:
+        told = json.load(answer)
+    group = told["meta_cluster"]
+    return any(each.get("name") == LATE and each.get("current") for each in group.get("replicas") or ())

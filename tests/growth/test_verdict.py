@@ -73,8 +73,10 @@ def test_each_kind_has_its_own_threshold() -> None:
 def test_one_becomes_three_and_the_rest_grows_by_the_step(nodes: int, odd: bool, step: int) -> None:
     policy = replace(POLICY, odd=odd, max_nodes=11)
 
-    assert judge(facts(oak(nodes), vitals(1, disk=99)), policy).wanted == step
-    assert steps(nodes, odd=odd) == step
+    verdict = judge(facts(oak(nodes), vitals(1, disk=99)), policy)
+
+    assert verdict.suggested == steps(nodes, odd=odd) == step
+    assert (verdict.wanted, verdict.why) == ((step, None) if nodes >= 3 else (0, Why.SINGLE))
 
 
 @pytest.mark.parametrize(
@@ -176,11 +178,34 @@ def test_a_cluster_that_is_not_formed_does_not_grow() -> None:
     assert (verdict.outcome, verdict.reasons) == (Outcome.UNHEALTHY, ("oak-node-3 is not current",))
 
 
-@pytest.mark.parametrize("status", ["provisioning", "growing", "deleting", "strange"])
+@pytest.mark.parametrize("status", ["provisioning", "deleting", "strange"])
 def test_only_an_active_forest_grows(status: str) -> None:
     verdict = judge(facts(oak(status=status), HOT), POLICY)
 
     assert (verdict.outcome, verdict.reasons) == (Outcome.UNHEALTHY, (f"the forest is {status}",))
+
+
+def test_a_forest_whose_expansion_was_interrupted_is_told_how_to_go_on() -> None:
+    verdict = judge(facts(oak(status="growing"), HOT), POLICY)
+
+    assert (verdict.outcome, verdict.wanted) == (Outcome.UNHEALTHY, 0)
+    assert "growing again goes on with it" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("hot", "why"),
+    [
+        (vitals(2, cpu=90), Why.ONE_MACHINE),
+        (vitals(2, memory=90), Why.ONE_MACHINE),
+        (vitals(2, disk=90), Why.ONE_MACHINE),
+        (vitals(2, storage=90), None),
+        (vitals(2, cpu=90, storage=90), None),
+    ],
+)
+def test_the_load_of_one_computer_calls_for_no_more_nodes_on_it(hot: Vitals, why: Why | None) -> None:
+    verdict = judge(facts(replace(oak(), provider="local"), hot), POLICY)
+
+    assert (verdict.why, verdict.wanted) == (why, 0 if why else 1)
 
 
 def test_a_forest_without_nodes_does_not_grow() -> None:

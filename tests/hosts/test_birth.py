@@ -75,6 +75,18 @@ def test_nats_does_not_start_before_it_is_configured(boot: Boot, visitor: Visito
     assert "ConditionPathExists=/etc/nimsforest/cluster.conf" in says(host, "systemctl", "status", "nats")
 
 
+def test_nats_does_not_start_when_its_store_is_gone(boot: Boot, visitor: Visitor) -> None:
+    """Under its old name it would make acknowledged messages vanish."""
+    host = bear(boot, visitor, node_of("nats", 1))
+    deliver([host])
+    says(host, "rm", places.LAYOUT.marker)
+
+    start(host)
+
+    assert says(host, "systemctl", "is-active", "nats") == "inactive"
+    assert f"ConditionPathExists={places.LAYOUT.marker}" in says(host, "systemctl", "status", "nats")
+
+
 @pytest.mark.parametrize("image", IMAGES)
 def test_nats_runs_as_its_own_user_and_every_line_of_its_log_is_in_the_journal(
     boot: Boot, visitor: Visitor, image: str

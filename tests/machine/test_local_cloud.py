@@ -4,9 +4,11 @@ import json
 import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from morpheus.cloud import Order, Server
@@ -14,6 +16,7 @@ from morpheus.cloud.local import LocalCloud
 from morpheus.errors import InvalidInputError, MachineError, PortTakenError, RefusedError
 from morpheus.forest import Ports
 from morpheus.machine import NATS, WORKLOAD, Program, StoreState, processes
+from morpheus.machine.limits import MIB, Limits
 from tests.machine.conftest import wait_for
 
 ORDER = Order("oak-node-1", "oak", "ours", "run")
@@ -47,6 +50,23 @@ def nats(cloud: LocalCloud, server: Server, nats_server: str) -> Program:
 def run_once(cloud: LocalCloud, server: Server, nats_server: str) -> None:
     cloud.machine(server).start(nats(cloud, server, nats_server))
     cloud.machine(server).stop(NATS)
+
+
+def test_jetstream_gets_what_is_configured_or_what_fits_once_and_for_all(
+    tmp_path: Path, first: Ports, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = LocalCloud(tmp_path, first=first, wanted=Limits(20 * MIB, 80 * MIB)).ensure_server(ORDER)
+    assert caplog.messages == []
+    greedy = LocalCloud(tmp_path, first=first, wanted=Limits(2**50, 2**60))
+    large = greedy.ensure_server(replace(ORDER, name="oak-node-2"))
+
+    recorded = {key: int(small.metadata[key]) for key in ("jetstream_memory", "jetstream_file")}
+    assert recorded == {"jetstream_memory": 20 * MIB, "jetstream_file": 80 * MIB}
+    assert 0 < int(large.metadata["jetstream_memory"]) < psutil.virtual_memory().total
+    (said,) = caplog.messages
+    assert said.startswith("oak-node-2: JetStream gets ")
+    assert "less than configured: that is what fits on this machine" in said
+    assert greedy.ensure_server(ORDER).metadata == small.metadata
 
 
 def edit(folder: Path, **metadata: Any) -> None:

@@ -6,11 +6,13 @@ import stat
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from morpheus.errors import MachineError, PortTakenError, UnreachableError
-from morpheus.machine import NATS, WORKLOAD, Program
+from morpheus.machine import NATS, WORKLOAD, Program, gauges
 from morpheus.machine.ssh import Connections, SshMachine
+from tests.growth.load import burning
 from tests.machine.conftest import free_ports, wait_for
 from tests.servers.sshd import BornMachine, Sshd
 from tests.servers.wire import Wire
@@ -78,6 +80,17 @@ def test_a_put_that_is_cut_leaves_what_was_there(server: Sshd, connections: Conn
 
     assert file.read_bytes() == b"before"
     wait_for(lambda: [each.name for each in file.parent.iterdir()] == [file.name])
+
+
+def test_a_machine_tells_its_load_in_one_command(born: BornMachine) -> None:
+    Path(born.layout.store).mkdir(parents=True, exist_ok=True)
+
+    with burning():
+        told = gauges.measure(born, 1)
+
+    assert told.cpu > 60
+    assert told.memory == pytest.approx(psutil.virtual_memory().percent, abs=5)
+    assert told.disk == pytest.approx(psutil.disk_usage(born.layout.store).percent, abs=0.5)
 
 
 def test_an_owner_that_is_not_there_is_an_error_and_nothing_is_written(entered: SshMachine) -> None:

@@ -229,6 +229,17 @@ def test_a_secret_can_be_piped_so_that_no_list_of_processes_shows_it(file: Path)
     assert told("get", "machine.hetzner.token", "--show")["value"] == SECRET
 
 
+@pytest.mark.parametrize("typed", ["", "\n"])
+def test_an_empty_pipe_removes_no_secret(file: Path, typed: str) -> None:
+    told("set", "registry.password", SECRET)
+
+    done = config("set", "registry.password", "-", typed=typed)
+
+    assert done.exit_code == 2
+    assert "so nothing was changed" in done.output
+    assert told("get", "registry.password", "--show")["value"] == SECRET
+
+
 def test_variables_stay_as_written_whether_set_or_not(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOX", "https://box.example/")
 

@@ -14,11 +14,15 @@ from morpheus.plan import (
     Verb,
     Wanted,
     addressed,
+    keyed,
     made_by,
+    offered,
     plan_teardown,
+    replaced,
     reserve,
     retired,
     subjects,
+    taken,
     undone,
 )
 from tests.morpheus.documents import NOON
@@ -77,7 +81,28 @@ def test_a_replacement_that_is_taken_back_is_still_missing_and_made_by_the_next_
     assert set(finished(world).machines) == set(names(1, 2, 4))
 
 
+def test_a_first_plant_that_replaced_a_machine_is_taken_back_whole() -> None:
+    """Also when it ends while that machine is on its way out."""
+    forest = unplanted(3).forest
+    assert forest
+    forest = replaced(forest, names(2), names(4), (), "run", NOON)
+
+    assert [node.name for node in made_by(forest, "run")] == list(names(1, 2, 3, 4))
+    assert undone(forest, "run", names(1, 2, 3, 4)) is None
+
+
 # The record
+
+
+def test_a_host_key_that_was_taken_stays_taken() -> None:
+    """The answer to that write may be lost, and then it comes twice."""
+    forest = Forest("oak").with_nodes(Node("oak-node-1"))
+    known = offered(keyed(forest, {"oak-node-1": "born"}, 22), {"oak-node-1": "own"})
+
+    once = taken(known.node("oak-node-1"))
+
+    assert once.metadata == {"host_key": "own", "ssh_port": "22"}
+    assert taken(once) == once
 
 
 def test_retired_nodes_are_routed_to_no_more_but_not_forgotten() -> None:

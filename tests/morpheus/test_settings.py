@@ -128,6 +128,7 @@ def test_a_forest_may_grow_to_as_many_nodes_as_one_can_have() -> None:
         ("growth: {sustained_minutes: .nan}", "growth.sustained_minutes"),
         ("growth: {cooldown_minutes: .inf}", "growth.cooldown_minutes"),
         ("provisioning: {readiness_interval: 0}", "provisioning.readiness_interval"),
+        ("provisioning: {ssh_port: 6222}", "provisioning.ssh_port"),
         ("registry: {type: ftp}", "registry.type"),
         ("growth: 5", "growth"),
     ],

@@ -156,7 +156,7 @@ def test_a_server_that_lets_nobody_in_says_so(start: Start) -> None:
     port = start("--user", "me", "--pass", "secret")
 
     with pytest.raises(NotReadyError, match="Authorization Violation"):
-        asyncio.run(passed(urls(port), timeout=0.4))
+        asyncio.run(passed(urls(port), timeout=2))
 
 
 @contextmanager

@@ -124,3 +124,31 @@ def test_whatever_else_answers_cannot_be_read(answer: bytes) -> None:
 
     assert reading.error.startswith("its answer cannot be read")
     assert not reading.leads
+
+
+def test_many_servers_are_asked_in_turns_that_make_nobody_late() -> None:
+    """A thousand files and sockets are what a program may have; each server takes three."""
+    body = b'{"server_name": "a", "version": "2", "cpu": 1, "cores": 1, "mem": 1, "connections": 0, '
+    body += b'"in_msgs": 0, "out_msgs": 0, "status": "ok"}'
+    open_now, most = 0, 0
+
+    async def ask() -> list[Reading]:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal open_now, most
+            open_now += 1
+            most = max(most, open_now)
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(0.02)
+            writer.write(b"HTTP/1.0 200 OK\r\n\r\n" + body)
+            open_now -= 1
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=2000)
+        async with server:
+            address = ("127.0.0.1", int(server.sockets[0].getsockname()[1]))
+            return await asyncio.to_thread(monitor.read_all, [address] * 400, timeout=2)
+
+    readings = asyncio.run(ask())
+
+    assert [each.error for each in readings] == [""] * 400
+    assert most <= 3 * monitor.AT_ONCE

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -130,6 +130,16 @@ class Stand:
         self._registry.update(
             lambda document, _: document.with_forest(_told(document.forests["oak"], node, metadata))
         )
+
+    def forget_key(self, node: str) -> None:
+        """Let no host key of *node* be recorded."""
+
+        def without(forest: Forest) -> Forest:
+            known = forest.node(node)
+            rest = {key: value for key, value in known.metadata.items() if key != "host_key"}
+            return forest.with_nodes(replace(known, metadata=rest, extra={}))
+
+        self._registry.update(lambda document, _: document.with_forest(without(document.forests["oak"])))
 
     @property
     def _registry(self) -> Registry:

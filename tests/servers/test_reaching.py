@@ -37,6 +37,15 @@ def wounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
         yield made
 
 
+@pytest.fixture
+def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
+    """A forest of a test's own, of whose second machine no host key is recorded."""
+    monkeypatch.setenv("MORPHEUS_DATA_DIR", str(tmp_path / "data"))
+    with stand(tmp_path) as made:
+        made.forget_key("oak-node-2")
+        yield made
+
+
 # Commands
 
 
@@ -131,6 +140,30 @@ def test_machines_are_entered_on_the_port_that_they_were_born_with(
     assert (done.code, done.out) == (0, "here\n"), done.err
 
 
+def test_a_node_that_nobody_can_tell_from_others_keeps_nobody_from_them(forgotten: Stand) -> None:
+    """A record of it was lost."""
+    for name in ("oak-node-1", "oak-node-3"):
+        (forgotten.machines[name].folder / "journal").write_text(f"2026-11-01T09:00:00.000000+0000 {name}\n")
+
+    asked = forgotten.run("ssh", "oak", "--", "echo here")
+    told = forgotten.run("logs", "oak")
+    looked = forgotten.run("ssh", "oak", "2", "--", "echo here")
+
+    assert sorted(asked.out.splitlines()) == ["node-1 | here", "node-3 | here"]
+    assert [line.split(" | ")[0] for line in told.out.splitlines()] == ["node-1", "node-3"]
+    assert looked.out == ""
+    for done in (asked, told, looked):
+        assert done.code == 7
+        assert "No host key of oak-node-2 is recorded" in done.err
+
+
+def test_nobody_logs_in_where_no_host_key_is_recorded(forgotten: Stand) -> None:
+    done = forgotten.run("ssh", "oak", "2")
+
+    assert done.code == 5
+    assert "No host key of oak-node-2 is recorded" in done.err
+
+
 # Logging in
 
 
@@ -216,3 +249,35 @@ def test_a_node_without_an_answer_keeps_nobody_from_the_others_journals(wounded:
     assert done.code == 7
     assert [line.split(" | ")[0] for line in done.out.splitlines()] == ["node-1", "node-3"]
     assert "oak-node-2" in done.err
+
+
+def test_a_followed_journal_goes_on_where_it_ended_when_the_machine_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MORPHEUS_DATA_DIR", str(tmp_path / "data"))
+    with stand(tmp_path, nodes=1) as made:
+        machine = made.machines["oak-node-1"]
+        journal = machine.folder / "journal"
+
+        def write(time: str, text: str) -> None:
+            with journal.open("a") as file:
+                file.write(f"2026-11-01T{time}+0000 oak nats: {text}\n")
+
+        write("09:00:00.000000", "long ago")
+        write("09:04:02.000000", "the last one")
+        running = made.start("logs", "oak", "--follow", "--lines", "1")
+        running.until("the last one")
+        machine.stop()
+        running.until("It goes on here when oak-node-1 is back.")
+        write("09:04:02.000000", "at the same time")
+        write("09:11:00.000000", "while it was away")
+        machine.start()
+        running.until("while it was away")
+        write("09:12:00.000000", "since it is back")
+        running.until("since it is back")
+        done = running.ended(signal.SIGINT)
+
+    assert done.code == 130
+    words = [line.partition("nats: ")[2] for line in done.out.splitlines()]
+    assert words == ["the last one", "at the same time", "while it was away", "since it is back"]
+    assert done.err.count("It goes on here") == 1

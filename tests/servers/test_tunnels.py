@@ -118,6 +118,18 @@ def test_a_dead_node_is_left_out(forest: Stand) -> None:
     running.ended(signal.SIGINT)
 
 
+def test_a_node_without_a_recorded_host_key_is_left_out(forest: Stand) -> None:
+    forest.forget_key("oak-node-1")
+
+    running = forest.start("connect", "oak", "--output", "json")
+    said = told(running)
+
+    assert list(said["unreachable"]) == ["oak-node-1"]
+    assert "No host key of oak-node-1 is recorded" in said["unreachable"]["oak-node-1"]
+    assert asyncio.run(names(said["environment"])) == {"oak-node-2"}
+    running.ended(signal.SIGINT)
+
+
 def test_a_tunnel_works_again_after_its_machine_does(forest: Stand) -> None:
     running = forest.start("connect", "oak", "--output", "json")
     environment = told(running)["environment"]

@@ -18,7 +18,7 @@ In another shell, for a Morpheus that has nothing yet:
   morpheus config set machine.hetzner.api_url {url}/v1 machine.hetzner.boxes_url {url}/v1 \\
     machine.hetzner.ipv6_target ::1
   morpheus init {init}
-  morpheus plant cloud small
+  morpheus plant cloud small --dry-run
 
 What costs at the moment: kill -USR1 {pid}; it is shown at the end (Ctrl-C) as well.
 """

@@ -2,6 +2,7 @@
 
 from morpheus.cli.show.forests import ask_for_name, connection, doomed, forests, planted, steps, torn_down
 from morpheus.cli.show.founding import founded, founded_before, transfer
+from morpheus.cli.show.growth import grown, growth, growth_screen, growth_watched
 from morpheus.cli.show.health import health, health_screen, watched
 from morpheus.cli.show.kept import backups, moved, replaced, report
 from morpheus.cli.show.settings import answers, changed, places, server, setting, settings, stopped, versions
@@ -18,6 +19,10 @@ __all__ = [
     "forests",
     "founded",
     "founded_before",
+    "grown",
+    "growth",
+    "growth_screen",
+    "growth_watched",
     "health",
     "health_screen",
     "line_of",

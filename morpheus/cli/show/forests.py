@@ -260,5 +260,10 @@ def ports(node: Node) -> str:
     return f"{node.ports.client} {node.ports.cluster} {node.ports.monitor}"
 
 
+def healing(forest: Forest) -> str:
+    """How to heal it."""
+    return f"To heal it: {me()} plant {where(forest)} --name {forest.name}"
+
+
 def where(forest: Forest) -> str:
     return "local" if forest.provider == "local" else "cloud"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from morpheus.cli.show.forests import forest_fields, node_fields, ports, where
+from morpheus.cli.show.forests import forest_fields, healing, node_fields, ports
 from morpheus.cli.show.text import UNKNOWN, as_json, cost, lines, me, table
 from morpheus.forest import Status
 
@@ -29,7 +29,7 @@ def watched(looks: Iterable["Health"], registry: str, *, json: bool) -> "Health"
     On a terminal each takes the place of the one before; elsewhere they follow each other, JSON one a line.
     """
     seen = None
-    with contextlib.suppress(KeyboardInterrupt), _screen(json=json) as draw:
+    with contextlib.suppress(KeyboardInterrupt), screen(json=json) as draw:
         for seen in looks:
             if json:
                 print(jsonlib.dumps(_health(seen, registry)), flush=True)
@@ -41,7 +41,7 @@ def watched(looks: Iterable["Health"], registry: str, *, json: bool) -> "Health"
 
 
 @contextlib.contextmanager
-def _screen(*, json: bool) -> Iterator[Callable[[str], None]]:
+def screen(*, json: bool) -> Iterator[Callable[[str], None]]:
     """What draws a screen: over the one before on a terminal, below it elsewhere."""
     if json or not sys.stdout.isatty():
         yield lambda text: print(text, flush=True)
@@ -98,7 +98,7 @@ def health_screen(health: "Health", registry: str) -> str:
     else:
         above.append(f"Cluster: {_verdict(formation)}: {formation.reason}")
     if not formation.formed and formation.known and forest.status != Status.DELETING:
-        above.append(f"To heal it: {me()} plant {where(forest)} --name {forest.name}")
+        above.append(healing(forest))
     leaving = [node.label for node in forest.nodes if node.leaving]
     if leaving:
         above.append(f"On their way out: {', '.join(leaving)}")

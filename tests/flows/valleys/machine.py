@@ -84,7 +84,10 @@ class ValleyMachine:
         return _files(plot).read(str(plot.on_disk(path)))
 
     def run(self, *argv: str, timeout: float = 30.0) -> str:
-        self._entered()
+        plot = self._entered()
+        if "gauges" in argv:  # its load, which is this computer's
+            there = (str(plot.on_disk(each)) if each.startswith("/var/") else each for each in argv)
+            return _files(plot).run(*there, timeout=timeout)
         raise MachineError(f"Cannot run {argv[0]} on {self._name}: there are no commands in a valley.")
 
     def was_started(self) -> bool:

@@ -82,7 +82,8 @@ class Stand:
         """Make sure that there is no server, no host, no record and no secret."""
         nothing_is_left(self.simulator)
         assert self.home.forests == {}
-        assert list((self.home.folder / "data" / "secrets").glob(f"{self.name}*")) == []
+        for beside in ("secrets", "readings"):
+            assert list((self.home.folder / "data" / beside).glob(f"{self.name}*")) == []
         ours = [host for number, host in self.lab.hosts.items() if number not in self._others]
         until("its hosts are gone", lambda: not any(host.is_on or host.disk.folder.exists() for host in ours))
 

@@ -42,17 +42,24 @@ def at_birth(lab: Lab, *names: str, act: Callable[[Host], object]) -> Iterator[N
         thread.join()
 
 
-def test_machines_that_are_late_are_waited_for(stand: Stand) -> None:
+def test_machines_that_are_late_are_waited_for(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
     """One refuses at first, one accepts no key yet, one listens but says nothing."""
-    stand.lab.faults.sshd_late("oak-node-1", 2)
-    stand.lab.faults.keys_late("oak-node-2", 2)
-    stand.lab.faults.banner_late("oak-node-3", 2)
+    stand.lab.faults.sshd_late("oak-node-1", 4)
+    stand.lab.faults.keys_late("oak-node-2", 4)
+    stand.lab.faults.banner_late("oak-node-3", 4)
 
-    planted = stand.plant(nodes=3)
+    with caplog.at_level(logging.INFO, "morpheus"):
+        planted = stand.plant(nodes=3)
 
     assert [node.name for node in planted.forest.nodes] == ["oak-node-1", "oak-node-2", "oak-node-3"]
     assert stand.simulator.requests["POST /servers"] == 3
     assert stand.status.formation.formed
+    for name, seen in {
+        "oak-node-1": "refuses SSH connections: its sshd does not run (yet)",
+        "oak-node-2": "does not accept the forest's SSH key for root",
+        "oak-node-3": "accepts connections, but no SSH server speaks there (yet)",
+    }.items():
+        assert [line for line in caplog.text.splitlines() if f" {name} (" in line and seen in line]
 
 
 def test_machines_that_do_not_get_ready_are_replaced_once_each(

@@ -13,9 +13,12 @@ import pytest
 from nats.aio.client import Client
 
 from morpheus.cli.temporary import Temporary
+from tests.growth.load import burning
+from tests.growth.schema import Check
 from tests.hosts.forests.conftest import settings
 from tests.hosts.forests.stands import Stand, standing, talk
 from tests.lab import Lab
+from tests.lab.commands import until
 from tests.servers.stand import Command, Done, started
 from tests.simulator.clients import client_of
 
@@ -57,6 +60,26 @@ def test_a_command_runs_on_all_machines(either: Stand) -> None:
     )
 
 
+def test_a_check_measures_machines_and_changes_nothing(either: Stand) -> None:
+    before = either.home.text
+
+    idle = run(either, "grow", "oak", "--dry-run", "--threshold", "100", "--output", "json")
+    with burning():
+        busy = run(either, "grow", "oak", "--dry-run", "--threshold", "60", "--output", "json")
+
+    assert idle.code == 0, idle.err
+    nodes = Check.model_validate_json(idle.out).nodes
+    assert [(each.name, each.reachable, each.state, each.lagging) for each in nodes] == [
+        (name, True, "current", False) for name in NAMES
+    ]
+    assert all(None not in each.model_dump().values() for each in nodes)
+    assert busy.code == 10, busy.err
+    assert {each.node for each in Check.model_validate_json(busy.out).breaches if each.kind == "cpu"} == {
+        *NAMES
+    }
+    assert either.home.text == before
+
+
 def test_what_runs_on_machines_ends_with_the_command(either: Stand) -> None:
     running = start(either, "ssh", "oak", "--", "echo begun; cp /bin/sleep /tmp/lingerer; /tmp/lingerer 600")
     for k in (1, 2, 3):
@@ -83,6 +106,25 @@ def test_journals_of_nats_and_the_workload_are_shown_in_order(either: Stand) -> 
     assert times == sorted(times)
     for name in NAMES:
         assert any(line["node"] == name and "Server is ready" in line["line"] for line in lines)
+
+
+@pytest.mark.parametrize("image", ["debian-12", "debian-13"])
+def test_a_followed_journal_comes_back_with_its_machine(stand: Stand, image: str) -> None:
+    stand.home.settle(hetzner={"image": image})
+    stand.plant(nodes=1)
+    (host,) = stand.hosts
+    running = start(stand, "logs", "oak", "--follow")
+    running.until("Server is ready")
+
+    host.reboot()
+    running.until("It goes on here when oak-node-1 is back.")
+    until("its server says so anew", lambda: "".join(running.out).count("Server is ready") >= 2, timeout=90)
+    done = running.ended(signal.SIGINT)
+
+    assert done.code == 130
+    lines = done.out.splitlines()
+    assert len({*lines}) == len(lines)
+    assert done.err.count("It goes on here") == 1
 
 
 def test_status_reads_every_machine(either: Stand) -> None:

@@ -1,0 +1,177 @@
+"""Growing from the command line: find the forest, check it, ask, and say how the command ends."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from morpheus import checkup, site
+from morpheus import settings as config
+from morpheus.checkup import Checkup
+from morpheus.cli import asking, looking
+from morpheus.errors import InvalidInputError, MorpheusError, NotReadyError
+from morpheus.expansion import Decision, claimed
+from morpheus.forest import Price, check_count
+from morpheus.growth import Outcome, Policy
+from morpheus.plan import check_budget
+from morpheus.site import Found
+
+if TYPE_CHECKING:
+    from flows.grow import Grown
+
+log = logging.getLogger("morpheus.grow")
+
+WATCH_EVERY = 2.0  # seconds between two checks, each of which takes some itself
+
+EXIT_CODES = {
+    Outcome.NOTHING: 0,
+    Outcome.GROW: 10,
+    Outcome.MAY_NOT: 11,
+    Outcome.UNHEALTHY: NotReadyError.exit_code,
+    Outcome.UNKNOWN: NotReadyError.exit_code,
+}
+
+
+def meant(name: str | None) -> Found:
+    """The forest *name*, or the only one there is, or the one that a person chooses.
+
+    Raises:
+        ForestNotFoundError: there is none of that name.
+        InvalidInputError: no name was given, there is not exactly one forest, and nobody is here.
+    """
+    if name is None and asking.somebody_is_here():
+        names = [each.forest.name for each in site.everything(config.load())]
+        if len(names) > 1:
+            name = asking.answer(f"Which forest ({', '.join(names)}): ", names)
+    return looking.the_forest(name)
+
+
+def check(found: Found, threshold: float | None, *, keep: bool) -> Checkup:
+    """Check the forest, and *keep* the reading; *threshold* takes the place of every threshold."""
+    return next(checks(found, threshold, keep=keep))
+
+
+def checks(found: Found, threshold: float | None, *, keep: bool = False) -> Iterator[Checkup]:
+    """Check the forest again and again; nothing is changed unless the readings are to be kept."""
+    settings = config.load()
+    cloud, unread = site.cloud_of(settings, found.forest), "not tried yet"
+    policy = Policy.of(settings, threshold)
+    while True:
+        if unread:
+            cloud, unread = looking.entered(settings, found, cloud)
+        yield checkup.check(settings, found, cloud, unread=unread, policy=policy, keep=keep)
+        time.sleep(WATCH_EVERY)
+        found = looking.the_forest(found.forest.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What who calls wants: so many *nodes* in all, or what the load calls for; asked before, or not."""
+
+    nodes: int | None = None
+    auto: bool = False
+    yes: bool = False
+
+
+def target(checked: Checkup, wish: Wish) -> int | None:
+    """How many nodes the forest is to have; None where it is left as it is.
+
+    Raises:
+        InvalidInputError: it has as many as are wished for.
+    """
+    if wish.nodes is None or checked.unfinished:
+        return checked.target if wish.auto else checked.wished
+    verdict, forest = checked.verdict, checked.forest
+    count = len(forest.staying)
+    if check_count(wish.nodes) <= count:
+        raise InvalidInputError(f"{forest.name} has {count} node(s): growing only adds some.")
+    return wish.nodes if verdict.outcome not in {Outcome.UNHEALTHY, Outcome.UNKNOWN} else None
+
+
+def agreed(checked: Checkup, nodes: int, wish: Wish) -> bool:
+    """Whether nobody has to be asked, or a person who is here says yes."""
+    if wish.auto or wish.yes:
+        return True
+    if not asking.somebody_is_here():
+        return False
+    more = nodes - len(checked.forest.staying)
+    if asking.agreed(f"Add {more} node(s)?" if more else "Its expansion was interrupted. Go on with it?"):
+        return True
+    asking.tell("Nothing was changed.")
+    return False
+
+
+def preview(checked: Checkup, nodes: int) -> Price:
+    """What it would cost at most to grow to so many *nodes*, which a person wishes for.
+
+    Raises:
+        RefusedError: it may not: its most, or the budget.
+        InvalidInputError: it cannot have so many.
+    """
+    settings, facts, forest = config.load(), checked.facts, checked.forest
+    price = site.cloud_of(settings, forest).price()
+    decision = Decision(nodes, len(forest.staying), forest.last_expansion, settings.growth.max_nodes)
+    grown = claimed(forest, decision, "", facts.now, price)
+    check_budget(facts.recorded, grown, settings.budget.max_monthly_eur)
+    return sum((price,) * (nodes - len(forest.staying)), Price())
+
+
+def everywhere(
+    threshold: float | None,
+    *,
+    dry_run: bool,
+    seen: Callable[[Checkup, Price | None], None],
+    done: Callable[[Checkup, "Grown | None"], None],
+) -> int:
+    """Check every forest there is and let those grow that need it, unasked; returns the exit code.
+
+    One that fails keeps none of the others from its check.
+    """
+    codes = []
+    for found in site.everything(config.load()):
+        try:
+            codes.append(one(found, threshold, Wish(auto=True), dry_run=dry_run, seen=seen, done=done))
+        except MorpheusError as error:
+            log.error("%s: %s", found.forest.name, error)  # noqa: TRY400  # the sentence says it all
+            codes.append(error.exit_code)
+    return max(codes, key=lambda code: (code not in {0, 10, 11}, code), default=0)
+
+
+def one(  # noqa: PLR0913  # each one is a fact of the check, or what is printed
+    found: Found,
+    threshold: float | None,
+    wish: Wish,
+    *,
+    dry_run: bool,
+    seen: Callable[[Checkup, Price | None], None],
+    done: Callable[[Checkup, "Grown | None"], None],
+) -> int:
+    """Check one forest, and let it grow as is wished; returns the exit code.
+
+    *seen* is told what was seen, and what the wish costs, before anybody is asked; *done* what came of it.
+    """
+    checked, grown = check(found, threshold, keep=not dry_run), None
+    nodes = target(checked, wish)
+    wished = wish.nodes is not None and nodes is not None and not checked.unfinished
+    seen(checked, preview(checked, nodes) if wished and nodes else None)
+    if nodes is None or dry_run:
+        done(checked, None)
+        return EXIT_CODES[Outcome.GROW if wished else checked.verdict.outcome]
+    if agreed(checked, nodes, wish):
+        grown = expand(checked, nodes, auto=wish.auto)
+    elif not asking.somebody_is_here():
+        command = f"morpheus grow {checked.forest.name}{f' --nodes {nodes}' if wished else ''} --yes"
+        asking.tell(f"Nobody is here to say yes, so nothing was changed: {command}")
+    done(checked, grown)
+    return 0 if grown else EXIT_CODES[Outcome.GROW]
+
+
+def expand(checked: Checkup, nodes: int, *, auto: bool) -> "Grown":
+    """Let the forest grow to so many *nodes*, if it still is as it was when it was checked."""
+    from morpheus.cli import running  # noqa: PLC0415  # only who grows starts Prefect
+
+    forest = checked.forest
+    return running.grow(
+        forest.name, nodes, seen=len(forest.staying), expanded=forest.last_expansion, auto=auto
+    )

@@ -1,0 +1,92 @@
+"""Growing from the command line: nobody is asked who is not here, and what is added is added once."""
+
+import asyncio
+
+import nats
+import pytest
+from nats.js.api import StreamConfig
+
+from morpheus.machine.limits import MIB
+from morpheus.nats.config import client_url
+from tests.e2e.conftest import NEVER_READY, Home
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+
+
+SMALL = "integration: {jetstream_file: 64MB}\n"
+
+
+def fill(home: Home) -> None:
+    """Put so much into a stream that JetStream's room is three quarters full on each node that has it."""
+    forest = home.forest("oak")
+    assert forest is not None
+
+    async def publish() -> None:
+        client = await nats.connect(client_url(forest.nodes[0]))
+        stream = client.jetstream(timeout=20)
+        await stream.add_stream(StreamConfig(name="full", subjects=["full"], num_replicas=3))
+        for _ in range(48):
+            await stream.publish("full", bytes(MIB - 1000))
+        await client.close()
+
+    asyncio.run(publish())
+
+
+def names(home: Home) -> list[str]:
+    forest = home.forest("oak")
+    assert forest is not None
+    return [node.name for node in forest.nodes]
+
+
+def test_a_forest_grows_when_somebody_says_yes_and_rests_when_nobody_was_asked(home: Home) -> None:
+    home.settings(SMALL)
+    assert home.morpheus("plant", "local", "medium", "--name", "oak").code == 0
+
+    unasked = home.morpheus("grow", "oak", "--nodes", "4")
+    assert unasked.code == 10
+    assert unasked.sentence.endswith("so nothing was changed: morpheus grow oak --nodes 4 --yes")
+    assert len(names(home)) == 3
+
+    grown = home.morpheus("grow", "oak", "--nodes", "4", "--yes", "--output", "json")
+    assert grown.code == 0, grown.err
+    assert grown.json["added"] == ["oak-node-4"]
+    assert home.morpheus("status", "oak", "--output", "json").json["current"] == 4
+
+    again = home.morpheus("grow", "oak", "--nodes", "4", "--yes")
+    assert (again.code, again.sentence) == (2, "morpheus: oak has 4 node(s): growing only adds some.")
+
+    fill(home)
+    resting = home.morpheus("grow", "--auto", "--threshold", "60", "--output", "json")
+    assert resting.code == 11, resting.err
+    assert (resting.json["why"], resting.json["added"]) == ("cooldown", [])
+    assert names(home) == [f"oak-node-{k}" for k in (1, 2, 3, 4)]
+    assert len(home.running("oak")) == 4
+
+
+def test_a_forest_that_fills_up_grows_by_itself(home: Home) -> None:
+    home.settings(SMALL)
+    assert home.morpheus("plant", "local", "medium", "--name", "oak").code == 0
+    fill(home)
+
+    done = home.morpheus("grow", "oak", "--auto", "--threshold", "60", "--output", "json")
+
+    assert done.code == 0, done.err
+    assert (done.json["outcome"], done.json["added"]) == ("grow", ["oak-node-4"])
+    assert len(home.running("oak")) == 4
+
+
+def test_a_node_that_does_not_get_ready_goes_again_and_the_forest_stays(home: Home) -> None:
+    assert home.morpheus("plant", "local", "medium", "--name", "oak").code == 0
+    home.settings(NEVER_READY.replace("90", "8"))
+
+    failed = home.morpheus("grow", "oak", "--nodes", "4", "--yes")
+
+    assert failed.code == 7, failed.err
+    assert len(home.running("oak")) == 3
+    forest = home.forest("oak")
+    assert forest is not None
+    assert (forest.status, [node.name for node in forest.nodes]) == (
+        "active",
+        [f"oak-node-{k}" for k in (1, 2, 3)],
+    )
+    assert home.morpheus("status", "oak").code == 0

@@ -1,0 +1,79 @@
+"""Real load, made by programs of their own that end with the test, or by themselves when it is killed."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+import nats
+
+LONGEST = 60  # seconds until a program ends by itself
+
+_BURN = "import sys, time; end = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
+_HOLD = (
+    "import sys, time; held = b'x' * int(sys.argv[2]); print(len(held), flush=True); "
+    "time.sleep(float(sys.argv[1]))"
+)
+_PUBLISH = """
+import asyncio, sys, time, nats
+async def main(seconds, url, size):
+    client, end = await nats.connect(url), time.monotonic() + seconds
+    print("connected", flush=True)
+    while time.monotonic() < end:
+        for _ in range(50):
+            await client.publish("load", b"x" * size)
+        await client.flush()
+asyncio.run(main(float(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+"""
+
+
+@contextlib.contextmanager
+def burning(cores: int | None = None) -> Iterator[None]:
+    """So many cores of this computer, or all of them, do nothing but burn."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(cores or os.cpu_count() or 1):
+            stack.enter_context(_running(_BURN))
+        yield
+
+
+@contextlib.contextmanager
+def holding(size: int) -> Iterator[None]:
+    """A program holds so many bytes of memory."""
+    with _running(_HOLD, str(size), speaks=True):
+        yield
+
+
+@contextlib.contextmanager
+def publishing(url: str, *, size: int = 100) -> Iterator[None]:
+    """A client publishes messages of so many bytes as fast as it can."""
+    with _running(_PUBLISH, url, str(size), speaks=True):
+        yield
+
+
+@contextlib.contextmanager
+def _running(script: str, *words: str, speaks: bool = False) -> Iterator[None]:
+    argv = [sys.executable, "-c", script, str(LONGEST), *words]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as program:
+        assert program.stdout
+        try:
+            if speaks:
+                assert program.stdout.readline(), "it ended at once"
+            yield
+        finally:
+            program.kill()
+
+
+def fill(urls: Sequence[str], size: int, *, storage: str, reserved: int = 0) -> None:
+    """Publish so many bytes into a stream on "file" or in "memory"; *reserved* is promised to it."""
+
+    async def publish() -> None:
+        client = await nats.connect(list(urls))
+        stream = client.jetstream()
+        await stream.add_stream(name="FILL", subjects=["fill"], storage=storage, max_bytes=reserved or -1)
+        for _ in range(size // 500_000):
+            await stream.publish("fill", os.urandom(500_000))
+        await client.close()
+
+    asyncio.run(publish())
