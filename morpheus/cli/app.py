@@ -44,6 +44,8 @@ app = typer.Typer(
 )
 plant_app = typer.Typer(no_args_is_help=True, help="Plant a forest, or heal one that lost something.")
 app.add_typer(plant_app, name="plant")
+node_app = typer.Typer(no_args_is_help=True, help="Look after one node of a forest.")
+app.add_typer(node_app, name="node")
 registry_app = typer.Typer(no_args_is_help=True, help="Look after the registry itself.")
 app.add_typer(registry_app, name="registry")
 config_app = typer.Typer(no_args_is_help=True, help="Look at the settings, and change them.")
@@ -210,6 +212,24 @@ def teardown(
         if not yes:
             show.ask_for_name(doomed)
     show.torn_down(doomed.name, running.teardown(doomed.name, gone=gone), json=output is Output.JSON)
+
+
+@node_app.command("remove")
+def node_remove(
+    name: Annotated[str, typer.Argument(help="The forest.")],
+    node: Annotated[str, typer.Argument(help="Its node, such as node-4.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Take a node out of a forest that goes on: its streams move to the others first."""
+    from morpheus.cli import running  # noqa: PLC0415  # reading commands start without it
+
+    with leaves(NOTHING):
+        forest, leaving = running.to_remove(name, node)
+        if not yes:
+            show.ask_for_node(forest, leaving)
+    show.removed(running.remove_node(forest.name, leaving.name), leaving, json=output is Output.JSON)
 
 
 @app.command()

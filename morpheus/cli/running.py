@@ -19,8 +19,9 @@ from morpheus.cli.connecting import forget_contexts
 from morpheus.cli.looking import the_forest
 from morpheus.cloud import Cloud
 from morpheus.errors import ForestNotFoundError, UnreachableError
+from morpheus.expansion import check_departure, whole_name
 from morpheus.folders import check_here
-from morpheus.forest import Forest, Price, Size, check_name, wanted_nodes
+from morpheus.forest import Forest, Node, Price, Size, check_name, wanted_nodes
 from morpheus.machine.binaries import find_programs
 from morpheus.names import name_from
 from morpheus.plan import Step, Wanted, check_budget, plan_plant, reserve
@@ -137,6 +138,22 @@ def teardown(name: str, *, gone: bool) -> tuple[str, ...]:
         removed = flow(name=name, gone=gone)
     forget_contexts(name)
     return removed
+
+
+def to_remove(name: str, node: str) -> tuple[Forest, Node]:
+    """The forest, and the node of it that is meant and may leave."""
+    forest = the_forest(name).forest
+    whole = whole_name(forest, node)
+    check_departure(forest, whole)
+    return forest, forest.node(whole)
+
+
+def remove_node(name: str, node: str) -> Forest:
+    """Run the flow ``remove-node``; returns the forest without it."""
+    with _prefect():
+        from flows.remove import remove_node as flow  # noqa: PLC0415  # Prefect takes its settings at import
+
+        return flow(name=name, node=node)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,16 @@
 """What commands print: tables and sentences for people, JSON for scripts (docs/output.md)."""
 
-from morpheus.cli.show.forests import ask_for_name, connection, doomed, forests, planted, steps, torn_down
+from morpheus.cli.show.forests import (
+    ask_for_name,
+    ask_for_node,
+    connection,
+    doomed,
+    forests,
+    planted,
+    removed,
+    steps,
+    torn_down,
+)
 from morpheus.cli.show.founding import founded, founded_before, transfer
 from morpheus.cli.show.growth import grown, growth, growth_screen, growth_watched
 from morpheus.cli.show.health import health, health_screen, watched
@@ -11,6 +21,7 @@ from morpheus.cli.show.text import document, line_of, printable, sentence, warni
 __all__ = [
     "answers",
     "ask_for_name",
+    "ask_for_node",
     "backups",
     "changed",
     "connection",
@@ -30,6 +41,7 @@ __all__ = [
     "places",
     "planted",
     "printable",
+    "removed",
     "replaced",
     "report",
     "sentence",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from morpheus.cli.show.text import UNKNOWN, as_json, cost, lines, me, moment, money, say, table
 from morpheus.errors import InvalidInputError
-from morpheus.forest import Forest, Node, Price
+from morpheus.forest import Forest, Node, Price, size_warning
 
 if TYPE_CHECKING:
     from flows.plant import Planted
@@ -247,6 +247,44 @@ def ask_for_name(doomed: "Doomed") -> None:
         typed = ""
     if typed.strip() != doomed.name:
         raise InvalidInputError(f"That was not {doomed.name}: nothing was changed.")
+
+
+def ask_for_node(forest: Forest, node: Node) -> None:
+    """Show what leaves, and have its name typed before.
+
+    Raises:
+        InvalidInputError: it was not typed, or nobody is there to type.
+    """
+    again = f"{me()} node remove {forest.name} {node.label}"
+    if not sys.stdin.isatty():
+        raise InvalidInputError(f"Nobody is here to confirm it: {again} --yes")
+    rest = len(forest.staying) - (not node.leaving)
+    told = [
+        f"{node.name} leaves {forest.name}, which goes on with {rest} node(s).",
+        "Its streams move to the others, then its server and its disk are deleted.",
+    ]
+    if warning := size_warning(rest):
+        told.append(warning)
+    print(lines(*told, *cost(node.price, "It costs")), file=sys.stderr)
+    try:
+        typed = input("Type its name to remove it: ")
+    except EOFError:
+        typed = ""
+    if typed.strip() not in {node.name, node.label}:
+        raise InvalidInputError(f"That was not {node.label}: nothing was changed.")
+
+
+def removed(forest: Forest, node: Node, *, json: bool) -> None:
+    """The *forest* that goes on without *node*."""
+    if json:
+        as_json({**forest_fields(forest), "removed": node.name})
+        return
+    say(
+        f"{node.name} is gone, its streams moved before: {forest.name} goes on with "
+        f"{len(forest.staying)} node(s).",
+        *cost(forest.price),
+        f"Look closer:   {me()} status {forest.name}",
+    )
 
 
 def torn_down(name: str, machines: Sequence[str], *, json: bool) -> None:
