@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from prefect import Flow, flow, task
 from prefect.client.schemas.objects import FlowRun, State
@@ -19,6 +19,7 @@ from pydantic import Field
 from flows._departure import take_out
 from flows._machines import Ground
 from flows._raising import Kit, raise_forest
+from flows._spread import spread_streams
 from flows._story import Phases, publish
 from flows._undo import take_back
 from flows.teardown import open_home
@@ -26,13 +27,14 @@ from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud
 from morpheus.embedded import check_mode
-from morpheus.errors import ForestNotFoundError, MorpheusError, NotReadyError, RefusedError
+from morpheus.errors import ForestNotFoundError, LeaseLostError, MorpheusError, NotReadyError, RefusedError
 from morpheus.expansion import Decision, claimed
 from morpheus.forest import MAX_NODES, Forest, Status, check_name, size_warning
 from morpheus.growth import steps
 from morpheus.nats.cluster import CURRENT, Formation
 from morpheus.outfit import Outfit
 from morpheus.plan import check_budget, made_by
+from morpheus.registry import Registry
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold
 from morpheus.settings import Settings
@@ -98,6 +100,7 @@ def grow(  # noqa: PLR0913, PLR0917  # each one is a fact of the decision, or a 
     registry: str = "settings",
     key: str = "settings",
     keep: bool = False,
+    rebalance: Literal["leaders", "none"] | None = None,
 ) -> Grown:
     """Give the forest more nodes, and return it once each of them has stored a message.
 
@@ -111,6 +114,7 @@ def grow(  # noqa: PLR0913, PLR0917  # each one is a fact of the decision, or a 
         registry: Where it is recorded, unless on this computer: settings or a stored block as type/name.
         key: What opens its secrets: settings (MORPHEUS_SECRET_KEY, else this device's) or a stored block.
         keep: When it fails, leave what was added, so that growing again can go on from there.
+        rebalance: leaders moves some streams and their leaders to the new nodes. Left out: growth.rebalance.
     """
     phases = Phases()
     let_wait()
@@ -118,9 +122,7 @@ def grow(  # noqa: PLR0913, PLR0917  # each one is a fact of the decision, or a 
     if auto and not settings.growth.enabled:
         raise RefusedError(f"{name} does not grow unasked, for growth.enabled is false: nothing was changed.")
     where, known = open_home(settings, check_name(name), cloud, registry)
-    forest = known.find(name)
-    if forest is None:
-        raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
+    forest = recorded(known, name, settings)
     where.check(creates=True)
     kit = Kit.of(where, settings, registry, key)
     if forest.status == Status.ACTIVE:
@@ -150,8 +152,22 @@ def grow(  # noqa: PLR0913, PLR0917  # each one is a fact of the decision, or a 
             if not keep:
                 take_back(lambda: undo(where, hold, run, outfit, settings), hold, error)
             raise
+        if (rebalance or settings.growth.rebalance) == "leaders":
+            share_out(where, hold, outfit, fresh)
+            phases.ended("rebalanced")
     publish(hold.forest, phases)
     return Grown(hold.forest, fresh, phases.seconds, phases.ends)
+
+
+def recorded(registry: Registry, name: str, settings: Settings) -> Forest:
+    """The forest *name*.
+
+    Raises:
+        ForestNotFoundError: there is none; names those there are.
+    """
+    if forest := registry.find(name):
+        return forest
+    raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
 
 
 def decided(  # noqa: PLR0913  # each one is a fact of it
@@ -172,6 +188,18 @@ def decided(  # noqa: PLR0913  # each one is a fact of it
         most=growth.max_nodes,
         rest=timedelta(minutes=growth.cooldown_minutes if auto else 0),
     )
+
+
+def share_out(cloud: Cloud, hold: Hold, outfit: Outfit | None, fresh: tuple[str, ...]) -> None:
+    """Let the nodes *fresh* have their share of the streams; the forest has grown, whatever comes of it."""
+    if outfit is None or outfit.access is None:
+        return  # what workloads bring is theirs
+    try:
+        spread_streams(cloud, hold, outfit.access, fresh)
+    except LeaseLostError:
+        raise
+    except MorpheusError as error:
+        log.warning("%s has grown, but not all streams were shared out: %s", hold.forest.name, error)
 
 
 def added(forest: Forest, run: str) -> tuple[str, ...]:

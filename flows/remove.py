@@ -6,10 +6,9 @@ from datetime import datetime
 from prefect import flow
 
 from flows._raising import Kit, leave
-from flows.grow import check_well, this_run
+from flows.grow import check_well, recorded, this_run
 from flows.teardown import open_home
 from morpheus import settings as config
-from morpheus import site
 from morpheus.errors import ForestNotFoundError
 from morpheus.expansion import check_departure, whole_name
 from morpheus.forest import Forest, check_name
@@ -43,9 +42,7 @@ def remove_node(
     let_wait()
     settings = config.load()
     where, known = open_home(settings, check_name(name), cloud, registry)
-    forest = known.find(name)
-    if forest is None:
-        raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
+    forest = recorded(known, name, settings)
     node = whole_name(forest, node)
     check_departure(forest, node)
     kit = Kit.of(where, settings, registry, key)

@@ -246,3 +246,20 @@ async def step_down(urls: Sequence[str], system_seed: str) -> None:
     """Have the cluster choose another meta leader."""
     async with connected(urls, system_seed) as client:
         await api(client, "$JS.API.META.LEADER.STEPDOWN", {}, timeout=LIST_TIMEOUT)
+
+
+async def move_copy(urls: Sequence[str], app_seed: str, stream: str, server: str) -> None:
+    """Have the cluster begin to move the copy of *stream* on *server* to another one, which it chooses.
+
+    Raises:
+        MachineError: its servers cannot do that, or there is no other.
+    """
+    async with connected(urls, app_seed) as client:
+        await api(client, f"$JS.API.STREAM.PEER.EVACUATE.{stream}", {"peer": server}, timeout=LIST_TIMEOUT)
+
+
+async def move_leader(urls: Sequence[str], app_seed: str, stream: str, server: str) -> None:
+    """Have *server*, which has a copy of *stream*, lead it, if it can."""
+    async with connected(urls, app_seed) as client:
+        body = {"placement": {"preferred": server}}
+        await api(client, f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", body, timeout=LIST_TIMEOUT)

@@ -22,7 +22,8 @@ class Streams:
     away, or just busy. What is lost for ever is told by :func:`at_risk`.
     ``replicas`` says how many copies each answering stream is meant to have, ``current`` how many it has, and
     ``servers`` who has one, up to date or not; a server in no cluster tells no names. ``sizes`` are the bytes
-    on disk that each copy takes, or was promised; ``tags`` what a stream demands of the servers it stands on.
+    on disk that each copy takes, or was promised; ``tags`` what a stream demands of the servers it stands on;
+    ``leaders`` who leads it.
     """
 
     missing: tuple[str, ...]
@@ -31,6 +32,7 @@ class Streams:
     servers: Mapping[str, frozenset[str]] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     tags: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    leaders: Mapping[str, str] = field(default_factory=dict)
 
     def behind(self, lost: Collection[str] = ()) -> tuple[str, ...]:
         """The streams, but for the *lost* ones, that do not answer or have fewer copies than they should."""
@@ -50,6 +52,7 @@ async def streams(urls: Sequence[str], seed: str) -> Streams:
     servers: dict[str, frozenset[str]] = {}
     sizes: dict[str, int] = {}
     tags: dict[str, frozenset[str]] = {}
+    leaders: dict[str, str] = {}
     async with connected(urls, seed) as client:
         while True:
             seen = len(missing | replicas.keys())
@@ -62,8 +65,9 @@ async def streams(urls: Sequence[str], seed: str) -> Streams:
                 servers[name] = _servers(each.get("cluster") or {})
                 sizes[name] = _size(each)
                 tags[name] = frozenset((each["config"].get("placement") or {}).get("tags") or [])
+                leaders[name] = (each.get("cluster") or {}).get("leader") or ""
             if len(missing | replicas.keys()) in (seen, page.get("total", 0)):
-                return Streams(tuple(sorted(missing)), replicas, current, servers, sizes, tags)
+                return Streams(tuple(sorted(missing)), replicas, current, servers, sizes, tags, leaders)
 
 
 def _current_copies(cluster: Mapping[str, Any] | None) -> int:

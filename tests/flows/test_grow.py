@@ -31,6 +31,7 @@ from tests.nats.grove import wait_for
 
 GAP = 3.0  # seconds in which a publisher may get no acknowledgement while nodes are added
 
+LONGEST = 10.0  # the same where streams elect leaders anew, which takes them up to nine
 SLOWLY = 0.05  # seconds between two messages where it takes minutes
 STEPS = [  # (effect, how many of that kind pass before), in their order; {} is the new node
     ("create {}", 0),
@@ -129,6 +130,26 @@ def test_a_forest_grows_twice_under_load_and_loses_nothing(land: Hilly) -> None:
     }
     assert programs.gap < GAP
     assert not [name for name in stands if name.startswith("MORPHEUS_PROBE_")]
+
+
+@pytest.mark.long
+def test_streams_and_leaders_are_shared_out_on_request_under_load_and_nothing_is_lost(land: Hilly) -> None:
+    forest = plant("oak", nodes=3).forest
+
+    with traffic(forest, lone=9, pause=SLOWLY) as programs:
+        still = copies(forest)
+        four = grow("oak")
+        assert {name: copies(forest)[name] for name in still} == still  # nobody asked
+        five = grow("oak", rebalance="leaders")
+
+    assert (four.fresh, five.fresh) == (("oak-node-4",), ("oak-node-5",))
+    assert is_whole(land, 5)
+    stands = copies(forest)
+    on = {node: sum(node in each for each in stands.values()) for node in running(land)}
+    assert sum(on.values()) == sum(map(len, still.values()))
+    assert on["oak-node-5"] > 0, on
+    assert programs.gap < LONGEST
+    assert "rebalanced" in five.phases
 
 
 def test_the_cooldown_counts_by_the_clock_of_the_store(land: Hilly) -> None:

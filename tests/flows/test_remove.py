@@ -180,6 +180,17 @@ def test_a_node_that_gives_nothing_away_stays_and_leaves_another_time(
     assert [messages(land, name) for name in made] == [1] * len(made)
 
 
+def test_a_node_whose_server_died_leaves_with_what_it_held(land: Hilly) -> None:
+    forest, made = plant("oak", nodes=4).forest, list[str]()
+    fill(forest, VICTIM, made)
+    os.kill(running(land)[VICTIM], signal.SIGKILL)
+
+    remove_node("oak", VICTIM)
+
+    assert is_whole(land, 3)
+    assert [messages(land, name) for name in made] == [1] * len(made)
+
+
 def test_a_node_that_gets_streams_while_it_stops_starts_again_and_gives_them_away(land: Hilly) -> None:
     forest, made = plant("oak", nodes=4).forest, list[str]()
 
