@@ -204,12 +204,31 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Migration:
+    """How far the streams of a forest of one have come on their way into a cluster (migration.py).
+
+    ``phase`` is a word of its phases, or one of a newer Morpheus; ``node`` is the one whose old store holds
+    the streams, which is kept until ``kept_until`` once they have left it; ``store`` is the name of its new
+    store, ``size`` how many bytes the old one held.
+    """
+
+    phase: str
+    run: str
+    node: str
+    store: str
+    began: datetime
+    size: int = 0
+    kept_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Forest:
     """A NATS cluster and the program that uses it.
 
     ``nodes`` holds every node that is reserved, alive or leaving; ``used_numbers`` every k ever given
     away, so that none is given twice; ``lost_streams`` the streams that went with nodes which are being
-    replaced, until the forest is whole again. ``extra`` is the forest's object as it was read.
+    replaced, until the forest is whole again; ``migration`` how far a single server has become a cluster.
+    ``extra`` is the forest's object as it was read.
     """
 
     name: str
@@ -224,6 +243,7 @@ class Forest:
     nodes: tuple[Node, ...] = ()
     used_numbers: tuple[int, ...] = ()
     lost_streams: tuple[str, ...] = ()
+    migration: Migration | None = None
     lease: Lease | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 

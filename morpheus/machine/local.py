@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -137,10 +136,7 @@ class LocalMachine:
         return " | ".join(line for tail in tails for line in tail.splitlines()[-3:]) or "it said nothing"
 
     def reload(self, name: str) -> None:
-        process = processes.find(self._folder, name)
-        if process:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGHUP)
+        processes.reload(self._folder, name)
 
     def stop(self, name: str) -> None:
         processes.stop(self._folder, name)

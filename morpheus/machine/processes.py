@@ -50,6 +50,13 @@ def start(folder: Path, program: Program) -> psutil.Process:
         return psutil.Process(pid)
 
 
+def reload(folder: Path, name: str) -> None:
+    """Have the program read its configuration again, if it runs."""
+    if process := find(folder, name):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGHUP)
+
+
 def stop(folder: Path, name: str, *, timeout: float = STOP_TIMEOUT) -> None:
     """Stop the program and all it started; return when nothing of it is left.
 

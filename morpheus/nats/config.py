@@ -4,9 +4,10 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from morpheus.errors import InvalidInputError
+from morpheus.errors import InvalidInputError, RefusedError
 from morpheus.forest import Forest, Node, whole_number
 from morpheus.machine import ACCOUNT, NATS, Layout, Program, places
 from morpheus.machine.limits import Limits
@@ -35,6 +36,21 @@ class Configuration:
     def files(self, layout: Layout) -> Mapping[str, str]:
         """Path and content, in the order of delivery: a server starts only when it has a cluster.conf."""
         return {layout.config: self.nats, layout.cluster: self.cluster}
+
+
+class Entry(StrEnum):
+    """What the application's programs may do at a server while its streams are moved."""
+
+    LISTEN = "listen"  # they stay, and take what they are given, but publish and acknowledge nothing
+    NONE = "none"  # they are not let in
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Who moves the streams, by the public key of an nkey, and what is left to everybody else."""
+
+    key: str
+    entry: Entry
 
 
 def limits_of(node: Node) -> Limits:
@@ -67,9 +83,11 @@ def routes(nodes: Sequence[Node], password: str) -> tuple[str, ...]:
     )
 
 
-def render(forest: Forest, node: Node, layout: Layout, access: Access, *, listen: str) -> Configuration:
+def render(  # noqa: PLR0913  # each one is a fact of the server
+    forest: Forest, node: Node, layout: Layout, access: Access, *, listen: str, guard: Guard | None = None
+) -> Configuration:
     """The configuration of *node*, a process of this machine, which listens on the address *listen*."""
-    return compose(forest, node, layout, access, listeners.local(listen))
+    return compose(forest, node, layout, access, listeners.local(listen), guard)
 
 
 def render_machine(
@@ -86,8 +104,24 @@ def render_machine(
     return compose(forest, node, places.LAYOUT, access, heard)
 
 
-def compose(forest: Forest, node: Node, layout: Layout, access: Access, heard: Listeners) -> Configuration:
-    """The configuration of *node*, wherever its server listens."""
+def compose(  # noqa: PLR0913, PLR0917  # each one is a fact of the server
+    forest: Forest,
+    node: Node,
+    layout: Layout,
+    access: Access,
+    heard: Listeners,
+    guard: Guard | None = None,
+) -> Configuration:
+    """The configuration of *node*, wherever its server listens; with a *guard* while its streams are moved.
+
+    Raises:
+        RefusedError: leaf nodes, which no permission keeps out, could write past the guard.
+    """
+    if guard and heard.leafnode:
+        raise RefusedError(
+            f"Leaf nodes may come to {node.name} (firewall.leafnode), and could write while its streams are "
+            "moved: nothing was changed. Close that first, then open it again."
+        )
     facts = {
         "forest": forest.name,
         "node": node.name,
@@ -102,6 +136,7 @@ def compose(forest: Forest, node: Node, layout: Layout, access: Access, heard: L
         "system": SYSTEM,
         "standalone": is_standalone(forest),
         "app_key": access.app_key,
+        "guard": guard,
         "system_key": access.system_key,
         "route_password": access.route_password,
         "routes": routes(forest.staying, access.route_password),

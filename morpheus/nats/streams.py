@@ -61,7 +61,7 @@ async def streams(urls: Sequence[str], seed: str) -> Streams:
             for each in page.get("streams") or []:
                 name = each["config"]["name"]
                 replicas[name] = each["config"]["num_replicas"]
-                current[name] = _current_copies(each.get("cluster"))
+                current[name] = current_copies(each.get("cluster"))
                 servers[name] = _servers(each.get("cluster") or {})
                 sizes[name] = _size(each)
                 tags[name] = frozenset((each["config"].get("placement") or {}).get("tags") or [])
@@ -70,7 +70,7 @@ async def streams(urls: Sequence[str], seed: str) -> Streams:
                 return Streams(tuple(sorted(missing)), replicas, current, servers, sizes, tags, leaders)
 
 
-def _current_copies(cluster: Mapping[str, Any] | None) -> int:
+def current_copies(cluster: Mapping[str, Any] | None) -> int:
     """How many copies of a stream are up to date; a server in no cluster speaks of none, and has one."""
     if cluster is None:
         return 1

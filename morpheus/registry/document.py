@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from morpheus.errors import RegistryBrokenError, RegistryNewerError
-from morpheus.forest import MAX_NUMBER, Forest, Lease, Node, Status
+from morpheus.forest import MAX_NUMBER, Forest, Lease, Migration, Node, Status
 
 VERSION = 1
 REMEMBERED_WRITES = 50
@@ -121,6 +121,27 @@ def _encode_lease(lease: Lease) -> Raw:
     }
 
 
+def _decode_migration(value: Any) -> Migration | None:
+    """How far a move has come; one that cannot be read is no reason to begin another."""
+    if value is None:
+        return None
+    raw = _expect(dict, value)
+    words = {key: _expect(str, raw.get(key)) for key in ("phase", "run", "node", "store")}
+    if (began := decode_time(raw.get("began"))) is None:
+        raise ValueError("began is no time")
+    size, kept_until = _whole(raw.get("size") or 0, MAX_COUNT), decode_time(raw.get("kept_until"))
+    return Migration(**words, began=began, size=size, kept_until=kept_until)
+
+
+def _encode_migration(migration: Migration) -> Raw:
+    return {
+        **{key: getattr(migration, key) for key in ("phase", "run", "node", "store")},
+        "began": encode_time(migration.began),
+        "size": migration.size,
+        **({"kept_until": encode_time(migration.kept_until)} if migration.kept_until else {}),
+    }
+
+
 def encode_ip(ip: str) -> str:
     """The bare address in RFC 5952 form, as other programs compare it."""
     return ipaddress.ip_address(ip).compressed
@@ -140,6 +161,7 @@ _FOREST = {
     "run": _WORD,
     "used_numbers": _Codec(_decode_numbers, list),
     "lost_streams": _Codec(_decode_words, list),
+    "migration": _Codec(_decode_migration, _encode_migration),
     "lease": _Codec(_decode_lease, _encode_lease),
 }
 _NODE = {

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from morpheus.forest import Forest, Lease, Node, Status
+from morpheus.forest import Forest, Lease, Migration, Node, Status
 from morpheus.registry.document import Document, render
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -69,6 +69,7 @@ def full_document() -> Document:
             Node("oak-node-4", status=Status.DELETING),
         ),
         used_numbers=(1, 2, 3, 4),
+        migration=Migration("kept", "r1", "oak-node-1", "store-2", NOON, 1234, NOON),
         lease=lease,
     )
     return Document({"oak": oak, "elm": Forest("elm")}, "id", 7, {"oak": 3, "gone": 9}, ("w1", "w2"), NOON)

@@ -88,13 +88,19 @@ def started(words: Sequence[str], environment: Mapping[str, str], given: str | N
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no thread of ours
+        preexec_fn=_default_signals,  # noqa: PLW1509  # no thread of ours is in there
     )
     if given is not None:
         assert process.stdin
         process.stdin.write(given)
         process.stdin.close()
     return Command(process)
+
+
+def _default_signals() -> None:
+    """Whoever runs the tests may have them ignored, and a program obeys that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @dataclass
