@@ -76,6 +76,7 @@ def test_no_update_of_ten_processes_is_lost(where: str, tmp_path: Path) -> None:
     assert sorted(numbers) == [FAR * (k + 1) + n for k in range(10) for n in range(20)]
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("where", ["local", "s3"], indirect=True)
 def test_killed_writers_lose_nothing_that_was_acknowledged(where: str, tmp_path: Path) -> None:
     dice = random.Random(3)
