@@ -19,6 +19,7 @@ from morpheus.forest import Forest, Price
 from morpheus.machine.binaries import Binary, find_programs
 from morpheus.machine.bootstrap import read_script
 from morpheus.machine.share import Share
+from morpheus.migration import check_moved
 from morpheus.outfit import LocalOutfit, MachineOutfit, Outfit
 from morpheus.plan import Verb, activated, plan_plant, replaced, subjects
 from morpheus.registry.lease import Hold
@@ -104,6 +105,7 @@ class Kit:
 def raise_forest(ground: Ground) -> tuple[str, ...]:
     """From whatever is there to an active forest; returns the streams that were lost before."""
     hold, forest, outfit = ground.hold, ground.hold.forest, ground.outfit
+    check_moved(forest)
     steps = plan_plant(forest, observe(ground.cloud, hold.registry_id, forest.name, forest))
 
     if leaving := subjects(steps, Verb.REMOVE_PEER):
