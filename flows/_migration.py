@@ -22,7 +22,7 @@ from morpheus.cloud import Cloud
 from morpheus.errors import MachineError
 from morpheus.files import make_folder
 from morpheus.forest import Forest, Node
-from morpheus.machine import NATS, store_marker
+from morpheus.machine import NATS, store_marker, watchman
 from morpheus.machine.local import LocalMachine, free_bytes, is_free
 from morpheus.machine.watchman import LIFTS_AFTER
 from morpheus.migration import (
@@ -235,7 +235,8 @@ def finish(ground: Ground, outfit: LocalOutfit) -> None:
     await_formed(ground, forest)
     ground.phases.ended("opened")
     prove(ground, outfit, healed=True)
-    shutil.rmtree(machine.folder / ARCHIVES, ignore_errors=True)
+    for left in (ARCHIVES, watchman.NAME):
+        shutil.rmtree(machine.folder / left, ignore_errors=True)
     hold.update(lambda forest, now: settled(activated(forest), now, KEEP) if forest else None)
     log.info("%s: its old store stays in %s", forest.name, machine.folder / BEFORE)
 
