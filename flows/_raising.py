@@ -22,6 +22,7 @@ from morpheus.machine import StoreState
 from morpheus.machine.binaries import Binary, find_programs
 from morpheus.machine.bootstrap import read_script
 from morpheus.machine.share import Share
+from morpheus.migration import check_moved
 from morpheus.outfit import LocalOutfit, MachineOutfit, Outfit
 from morpheus.plan import Sight, Step, Verb, activated, plan_plant, replaced, subjects
 from morpheus.registry.lease import Hold
@@ -132,6 +133,7 @@ def leave(node: str, cloud: Cloud, outfit: Outfit, hold: Hold, wait: Provisionin
 def raise_forest(ground: Ground) -> tuple[str, ...]:
     """From whatever is there to an active forest; returns the streams that were lost before."""
     hold, outfit = ground.hold, ground.outfit
+    check_moved(hold.forest)
     steps, departing = planned(ground)
     if departing and outfit:
         bring_up(ground, subjects(steps, Verb.REVIVE))

@@ -7,7 +7,7 @@ the next one completes.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,7 @@ from pydantic import Field
 
 from flows._departure import take_out
 from flows._machines import Ground
+from flows._migration import BESIDE, move, room_to_move, undo_move
 from flows._raising import Kit, raise_forest
 from flows._spread import spread_streams
 from flows._story import Phases, publish
@@ -30,9 +31,10 @@ from morpheus.embedded import check_mode
 from morpheus.errors import ForestNotFoundError, LeaseLostError, MorpheusError, NotReadyError, RefusedError
 from morpheus.expansion import Decision, claimed
 from morpheus.forest import MAX_NODES, Forest, Status, check_name, size_warning
-from morpheus.growth import steps
+from morpheus.growth import CLUSTER, steps
+from morpheus.migration import Phase, begun, is_moving, phase_of
 from morpheus.nats.cluster import CURRENT, Formation
-from morpheus.outfit import Outfit
+from morpheus.outfit import LocalOutfit, Outfit
 from morpheus.plan import check_budget, made_by
 from morpheus.registry import Registry
 from morpheus.registry.document import Document
@@ -84,13 +86,13 @@ def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
             claim = Claim(forest.name, "undo", run)
             with Hold(registry, claim, lambda document, _: document, margin=cloud.margin) as hold:
                 entered, outfit = kit.opened(hold.forest)
-                take_out(entered, hold, outfit, added(hold.forest, run), settings.provisioning)
+                undo(entered, hold, run, outfit, settings)
         except MorpheusError as error:
             log.warning("%s: what was added could not be taken out again: %s", forest.name, error)
 
 
 @flow(name="grow", flow_run_name="grow-{name}", on_cancellation=[sweep], on_crashed=[sweep])
-def grow(  # noqa: PLR0913, PLR0917  # each one is a fact of the decision, or a choice of who decides
+def grow(  # noqa: C901, PLR0913, PLR0917  # each one is a fact of the decision, or a choice of who decides
     name: str,
     nodes: Annotated[int, Field(ge=1, le=MAX_NODES)] | None = None,
     seen: int | None = None,
@@ -128,11 +130,17 @@ def grow(  # noqa: PLR0913, PLR0917  # each one is a fact of the decision, or a 
     if forest.status == Status.ACTIVE:
         check_well(forest, *kit.opened(forest))
     decision, price = decided(forest, settings, nodes, seen, expanded, auto=auto), where.price()
+    decision, held = replace(decision, moves=where.provider == "local"), 0
+    if decision.moves and needs_move(forest):
+        held = room_to_move(forest, *kit.opened(forest))
 
     def claim(document: Document, now: datetime) -> Document:
         if name not in document.forests:
             raise ForestNotFoundError(f"{name} is not there any more.")
-        grown = claimed(document.forests[name], decision, run, now, price)
+        found = document.forests[name]
+        grown = claimed(found, decision, run, now, price)
+        if needs_move(found):
+            grown = begun(grown, run, BESIDE, held, now)
         check_mode(grown, embedded=kit.embedded)
         check_budget(document.forests, grown, settings.budget.max_monthly_eur)
         return document.with_forest(grown)
@@ -144,7 +152,12 @@ def grow(  # noqa: PLR0913, PLR0917  # each one is a fact of the decision, or a 
             if warning := size_warning(len(hold.forest.staying)):
                 log.warning(warning)
             where, outfit = kit.equipped(hold)
-            raise_forest(Ground(where, hold, outfit, run, settings.provisioning, phases))
+            ground = Ground(where, hold, outfit, run, settings.provisioning, phases)
+            if is_moving(hold.forest):
+                assert isinstance(outfit, LocalOutfit)
+                fresh = move_or_begin_anew(ground, outfit)
+            else:
+                raise_forest(ground)
         except BaseException as error:
             if not isinstance(error, Exception):
                 log.warning("%s: stopping; what is under way ends, what was added goes again", name)
@@ -207,8 +220,43 @@ def added(forest: Forest, run: str) -> tuple[str, ...]:
     return tuple(node.name for node in made_by(forest, run))
 
 
+def move_or_begin_anew(ground: Ground, outfit: LocalOutfit) -> tuple[str, ...]:
+    """Move the streams of a single server; what an earlier run left is finished, or undone and begun anew.
+
+    Returns the names of the nodes that came with that.
+    """
+    hold, migration = ground.hold, ground.hold.forest.migration
+    assert migration
+    if phase_of(migration) is not Phase.COMMITTED and migration.run != ground.run:
+        count = len(hold.forest.staying)
+        undo_move(ground.cloud, hold, outfit)
+        again = Decision(count, seen=1, expanded=hold.forest.last_expansion, moves=True)
+        held = room_to_move(hold.forest, ground.cloud, outfit)
+
+        def begin(forest: Forest | None, now: datetime) -> Forest | None:
+            grown = forest and claimed(forest, again, ground.run, now, ground.cloud.price())
+            return grown and begun(grown, ground.run, BESIDE, held, now)
+
+        hold.update(begin)
+    fresh = tuple(node.name for node in hold.forest.staying if node.name != migration.node)
+    move(ground, outfit)
+    return fresh
+
+
+def needs_move(forest: Forest) -> bool:
+    """Whether *forest* is a single server, whose streams a cluster would delete where they are."""
+    return forest.status == Status.ACTIVE and len(forest.staying) < CLUSTER
+
+
 def undo(cloud: Cloud, hold: Hold, run: str, outfit: Outfit | None, settings: Settings) -> None:
     """Take out again what *run* added."""
+    if is_moving(hold.forest):
+        if phase_of(hold.forest.migration) is Phase.COMMITTED:
+            log.warning("%s: its streams have moved; run grow again to finish", hold.forest.name)
+        else:
+            assert isinstance(outfit, LocalOutfit)
+            undo_move(cloud, hold, outfit)
+        return
     take_out(cloud, hold, outfit, added(hold.forest, run), settings.provisioning)
 
 

@@ -314,7 +314,7 @@ def _obstacles(facts: Facts, policy: Policy, breaches: Sequence[Breach], step: i
     if forest.is_embedded and count < CLUSTER:
         words = "its workload owns the streams of its only server, and a cluster would delete them"
         yield Obstacle(Why.EMBEDDED, words)
-    elif count < CLUSTER:
+    elif count < CLUSTER and forest.provider != LOCAL:
         words = "a single server cannot become a cluster yet without losing its streams"
         yield Obstacle(Why.SINGLE, words)
     if forest.provider == LOCAL and {each.kind for each in breaches} <= OF_MACHINES:

@@ -107,6 +107,24 @@ def phase_of(migration: Migration | None) -> Phase | None:
         ) from error
 
 
+def is_moving(forest: Forest) -> bool:
+    """Whether its streams are between the old server and the cluster."""
+    return phase_of(forest.migration) not in {None, Phase.KEPT}
+
+
+def check_moved(forest: Forest) -> None:
+    """Return unless the streams of *forest* are on their way, when no server may be started as usual.
+
+    Raises:
+        RefusedError: they are.
+    """
+    if is_moving(forest):
+        raise RefusedError(
+            f"The streams of {forest.name} are on their way into a cluster: nothing was changed. Finish that "
+            f"first with morpheus grow {forest.name}."
+        )
+
+
 def begun(forest: Forest, run: str, store: str, size: int, now: datetime) -> Forest:
     """*forest* once its move is prepared: into a new *store* on its node, which holds *size* bytes now."""
     _check_follows(forest, Phase.PREPARED)

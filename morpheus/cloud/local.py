@@ -22,7 +22,7 @@ from morpheus.cloud import Order, Server, forest_of
 from morpheus.errors import MachineError, RefusedError
 from morpheus.files import is_unfinished, make_folder
 from morpheus.forest import MAX_PORT, Node, Ports, Price, check_name, whole_number
-from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state
+from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state, watchman
 from morpheus.machine.limits import LEAST_FILE, Limits, limits_for
 from morpheus.machine.local import LocalMachine, free_bytes, is_free, layout
 from morpheus.wait import locked
@@ -198,8 +198,9 @@ class LocalCloud:
 
     def _clear(self, folder: Path) -> None:
         machine = LocalMachine(folder.name, folder)
-        for program in (WORKLOAD, NATS):
+        for program in (watchman.NAME, WORKLOAD, NATS):
             machine.stop(program)
+        machine.beside().stop(NATS)
         with contextlib.suppress(FileNotFoundError), _translated(f"remove {folder}"):
             if folder.is_symlink():
                 log.warning("%s was a link to %s, which was left as it is", folder, folder.readlink())

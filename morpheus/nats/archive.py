@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,14 @@ _NO_STREAM = 10059
 _WHOLE = {"", "204"}  # statuses of the message that ends a whole archive; 2.15.1 gives it none
 
 
+Beat = Callable[[], None]
+"""Called between parts, for who has to show that it goes on; what it raises ends the work."""
+
+
+def _silent() -> None:
+    """Nobody has to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Archive:
     """One stream as it was: the file that holds it, how it is configured, what it held, who read it.
@@ -61,7 +69,7 @@ class Archive:
         return Extent.of(self.state)
 
 
-async def save(client: Client, stream: str, folder: Path) -> Archive:
+async def save(client: Client, stream: str, folder: Path, beat: Beat = _silent) -> Archive:
     """Write *stream* with its consumers into *folder*, durably; an earlier archive of it goes.
 
     Raises:
@@ -73,7 +81,7 @@ async def save(client: Client, stream: str, folder: Path) -> Archive:
     _manifest(file).unlink(missing_ok=True)
     before = await positions(client, stream)
     with _writer(file) as writer:
-        begun = await _receive(client, stream, writer)
+        begun = await _receive(client, stream, writer, beat)
     after = await positions(client, stream)
     consumers = {name: Span(before.get(name, now), now) for name, now in after.items()}
     archive = Archive(file, writer.size, writer.sha256, begun["config"], begun["state"], consumers)
@@ -84,7 +92,7 @@ async def save(client: Client, stream: str, folder: Path) -> Archive:
     return archive
 
 
-async def _receive(client: Client, stream: str, writer: "_Writer") -> Mapping[str, Any]:
+async def _receive(client: Client, stream: str, writer: "_Writer", beat: Beat) -> Mapping[str, Any]:
     """Have the server send *stream*, and take all of it; what it told of the stream."""
     inbox = client.new_inbox()
     chunks: asyncio.Queue[Msg] = asyncio.Queue()
@@ -105,6 +113,7 @@ async def _receive(client: Client, stream: str, writer: "_Writer") -> Mapping[st
         while not _is_end(stream, chunk := await _next(stream, chunks)):
             last = _in_order(stream, chunk, last)
             writer.add(chunk.data)
+            beat()
             if chunk.reply:
                 await client.publish(chunk.reply, b"")
     except nats.errors.Error as error:
@@ -180,7 +189,7 @@ def _described(archive: Archive) -> Mapping[str, Any]:
     }
 
 
-async def restore(client: Client, archive: Archive, replicas: int) -> None:
+async def restore(client: Client, archive: Archive, replicas: int, beat: Beat = _silent) -> None:
     """Bring the stream of *archive* with its consumers into the cluster, with so many *replicas*.
 
     Raises:
@@ -191,17 +200,18 @@ async def restore(client: Client, archive: Archive, replicas: int) -> None:
         UnreachableError: it ended in the middle; what there is of the stream has to be deleted.
     """
     check_whole(archive)
-    inbox = await _begun(client, archive, replicas)
+    inbox = await _begun(client, archive, replicas, beat)
     first = True
     for chunk in _chunks(archive.file):
         answer = await _sent(client, archive.stream, inbox, chunk, patient=first)
         first = False
+        beat()
     answer = await _sent(client, archive.stream, inbox, b"", patient=first)
     if not answer.get("config"):
         raise UnreachableError(f"The cluster did not say whether {archive.stream} was restored.")
 
 
-async def _begun(client: Client, archive: Archive, replicas: int) -> str:
+async def _begun(client: Client, archive: Archive, replicas: int, beat: Beat) -> str:
     """Where the cluster wants the chunks of *archive*."""
     body = {"config": {**archive.config, "num_replicas": replicas}, "state": archive.state}
     deadline, silent = time.monotonic() + RESTORE_TIMEOUT, False
@@ -224,6 +234,7 @@ async def _begun(client: Client, archive: Archive, replicas: int) -> str:
                 f"The cluster had no place for {archive.stream} within {RESTORE_TIMEOUT:.0f} s; last seen: "
                 f"{seen}."
             )
+        beat()
         await asyncio.sleep(0.2)
 
 
@@ -261,11 +272,12 @@ async def delete(client: Client, stream: str) -> None:
             raise
 
 
-async def check_restored(
+async def check_restored(  # noqa: PLR0913, PLR0917  # each one is a fact of the comparison
     client: Client,
     archives: Sequence[Archive],
     replicas: int,
     old: Client | None = None,
+    beat: Beat = _silent,
     timeout: float = SETTLE_TIMEOUT,  # noqa: ASYNC109  # of the whole wait
 ) -> None:
     """Return when each of *archives* is in the cluster as it was saved, with all its copies.
@@ -277,6 +289,7 @@ async def check_restored(
     """
     deadline, left = time.monotonic() + timeout, list(archives)
     while left:
+        beat()
         wrong = await _wrong(client, left[0], replicas, old)
         if not wrong:
             left.pop(0)

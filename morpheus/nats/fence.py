@@ -29,11 +29,11 @@ class LocalFence:
     """The fence around the server of *machine*, a folder of this computer; *server* is how it is started."""
 
     def __init__(self, machine: LocalMachine, server: Program, *, lifts_after: float = LIFTS_AFTER) -> None:
-        self._machine, self._server, self._lifts_after = machine, server, lifts_after
+        self.machine, self._server, self._lifts_after = machine, server, lifts_after
 
     @property
     def _folder(self) -> Path:
-        return self._machine.folder
+        return self.machine.folder
 
     def arm(self, guarded: bytes) -> None:
         """Return once nobody but who moves the streams can write; *guarded* is the configuration for that.
@@ -42,9 +42,9 @@ class LocalFence:
             MachineError: the server does not run, or does not read it; then it is as it was.
         """
         self.lift()  # one that was left: its configuration may stand in the place of the usual one
-        server, config = processes.find(self._folder, NATS), Path(self._machine.layout.config)
+        server, config = processes.find(self._folder, NATS), Path(self.machine.layout.config)
         if server is None:
-            raise MachineError(f"The server of {self._machine.name} does not run, so it cannot be fenced.")
+            raise MachineError(f"The server of {self.machine.name} does not run, so it cannot be fenced.")
         told = {
             "pid": server.pid,
             "start": host.start_ticks(server.pid),
@@ -58,10 +58,10 @@ class LocalFence:
         replace_file(self._folder / ARMED, json.dumps(told).encode())
         try:
             processes.start(self._folder, watchman.program(self._folder, self._lifts_after))
-            said = _size(self._machine.layout.log)
+            said = _size(self.machine.layout.log)
             replace_file(config, guarded)
-            self._machine.reload(NATS)
-            _await_reload(self._machine, said)
+            self.machine.reload(NATS)
+            _await_reload(self.machine, said)
             replace_file(config, usual)
             self.renew()
         except BaseException:
@@ -91,24 +91,24 @@ class LocalFence:
             OvertakenError: the fence did not hold till the end; the server may have taken messages since.
         """
         self.renew()
-        self._machine.stop(NATS)
+        self.machine.stop(NATS)
         try:
             (self._folder / ARMED).rename(self._folder / CLOSED)  # one of two that move it succeeds
         except FileNotFoundError:
             raise self._lifted() from None
-        self._machine.stop(watchman.NAME)
+        self.machine.stop(watchman.NAME)
 
     def lift(self) -> None:
         """Let programs in again, also where the server was stopped for good, or where there is no fence."""
         with contextlib.suppress(FileNotFoundError):
             (self._folder / CLOSED).rename(self._folder / LIFTED)
         watchman.lift(self._folder)
-        self._machine.stop(watchman.NAME)
+        self.machine.stop(watchman.NAME)
         shutil.rmtree(self._folder / watchman.NAME, ignore_errors=True)
 
     def _lifted(self) -> OvertakenError:
         return OvertakenError(
-            f"The fence around {self._machine.name} was lifted before its streams were moved: nobody renewed "
+            f"The fence around {self.machine.name} was lifted before its streams were moved: nobody renewed "
             "it, or the server was started anew. Nothing is lost, they are where they were. Run this again."
         )
 

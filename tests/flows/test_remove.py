@@ -65,6 +65,7 @@ def add(forest: Forest, **config: Any) -> None:
     asyncio.run(make())
 
 
+@pytest.mark.long
 def test_two_nodes_leave_one_after_the_other_under_load_and_nothing_is_lost(land: Hilly) -> None:
     """Each of them leads the cluster, and holds streams of which there is no other copy."""
     plant("oak", nodes=5)
@@ -157,6 +158,7 @@ def halted(land: Hilly, node: str) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.long
 def test_a_node_that_gives_nothing_away_stays_and_leaves_another_time(
     land: Hilly, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +193,7 @@ def test_a_node_whose_server_died_leaves_with_what_it_held(land: Hilly) -> None:
     assert [messages(land, name) for name in made] == [1] * len(made)
 
 
+@pytest.mark.long
 def test_a_node_that_gets_streams_while_it_stops_starts_again_and_gives_them_away(land: Hilly) -> None:
     forest, made = plant("oak", nodes=4).forest, list[str]()
 

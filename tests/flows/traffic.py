@@ -57,7 +57,8 @@ class Written:
 class Traffic:
     """The programs of one forest; they begin at once, and end with :meth:`stop`."""
 
-    def __init__(self, forest: Forest, *, lone: int = 3, pause: float = PAUSE) -> None:
+    def __init__(self, forest: Forest, *, lone: int = 3, pause: float = PAUSE, copies: int = 3) -> None:
+        self._copies = copies
         self._urls = [client_url(node) for node in forest.staying]
         self._lone = [f"lone{k}" for k in range(lone)]
         self._pause = pause
@@ -123,14 +124,18 @@ class Traffic:
 
     async def _prepare(self, stream: JetStreamContext) -> None:
         configs = [
-            StreamConfig(name=DEEP, subjects=[DEEP], num_replicas=3),
-            StreamConfig(name=WORK, subjects=[WORK], num_replicas=3, retention=RetentionPolicy.WORK_QUEUE),
+            StreamConfig(name=DEEP, subjects=[DEEP], num_replicas=self._copies),
+            StreamConfig(
+                name=WORK, subjects=[WORK], num_replicas=self._copies, retention=RetentionPolicy.WORK_QUEUE
+            ),
             *(StreamConfig(name=name, subjects=[name], num_replicas=1) for name in self._lone),
         ]
         for config in configs:
             await insist(lambda config=config: stream.add_stream(config))  # type: ignore[misc]
-        await insist(lambda: stream.create_key_value(KeyValueConfig("keys", history=HISTORY, replicas=3)))
-        await insist(lambda: stream.create_object_store(ATTIC, ObjectStoreConfig(replicas=3)))
+        await insist(
+            lambda: stream.create_key_value(KeyValueConfig("keys", history=HISTORY, replicas=self._copies))
+        )
+        await insist(lambda: stream.create_object_store(ATTIC, ObjectStoreConfig(replicas=self._copies)))
         for name, durable in ((DEEP, "pull"), (WORK, WORK), (self._lone[0], "push"), (DEEP, "still")):
             await insist(lambda name=name, durable=durable: add_reader(stream, name, durable))  # type: ignore[misc]
         for k in range(UNREAD):
@@ -228,17 +233,21 @@ class Traffic:
 
     async def _all_read(self, stream: JetStreamContext, name: str, durable: str) -> None:
         """The reader stands at the end of its stream, once what was in doubt came again."""
-        reader = await stream.pull_subscribe_bind(durable, name) if durable != "push" else None
+        if durable == "push":
+            config = ConsumerConfig(durable_name=durable, deliver_subject=f"give.{durable}")
+            push = await stream.subscribe_bind(name, config, durable, manual_ack=True)
+        else:
+            pull = await stream.pull_subscribe_bind(durable, name)
         deadline = time.monotonic() + PATIENCE
         while True:
             info = await insist(lambda: stream.consumer_info(name, durable))
             if not (info.num_pending or info.num_ack_pending):
                 return
             assert time.monotonic() < deadline, f"{durable} has more to read: {info}"
-            if reader:
-                with contextlib.suppress(nats.errors.Error, TimeoutError):
-                    for message in await reader.fetch(20, timeout=0.5):
-                        await message.ack_sync(timeout=1)
+            with contextlib.suppress(nats.errors.Error, TimeoutError):
+                given = [await push.next_msg(0.5)] if durable == "push" else await pull.fetch(20, timeout=0.5)
+                for message in given:
+                    await message.ack_sync(timeout=1)
             await asyncio.sleep(0.1)
 
     async def _keys(self, stream: JetStreamContext) -> None:
@@ -250,9 +259,9 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def traffic(forest: Forest, *, lone: int = 3, pause: float = PAUSE) -> Iterator[Traffic]:
+def traffic(forest: Forest, *, lone: int = 3, pause: float = PAUSE, copies: int = 3) -> Iterator[Traffic]:
     """Programs use *forest* while the block runs; afterwards nothing is lost."""
-    programs = Traffic(forest, lone=lone, pause=pause)
+    programs = Traffic(forest, lone=lone, pause=pause, copies=copies)
     try:
         yield programs
         programs.fine()

@@ -1,0 +1,154 @@
+"""A forest of one becomes one of three under load: nothing is lost, wherever it is stopped."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows import _migration
+from flows.grow import grow
+from flows.plant import plant
+from flows.teardown import teardown
+from morpheus import site
+from morpheus.errors import MorpheusError, RefusedError
+from morpheus.forest import Forest, Status
+from morpheus.migration import Phase
+from morpheus.nats.config import client_url
+from morpheus.nats.fence import LocalFence
+from morpheus.registry.lease import Hold
+from tests.flows.traffic import traffic
+from tests.nats.grove import wait_for
+
+pytestmark = pytest.mark.long
+
+OUTAGE = 12.0  # seconds in which a publisher may get no acknowledgement
+
+
+class Here:
+    """The forest that stands in this user's data."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+
+    @property
+    def oak(self) -> Forest:
+        forest = site.local_registry().find("oak")
+        assert forest is not None
+        return forest
+
+    def folder(self, name: str) -> Path:
+        return self.data / "forests" / "oak" / name
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
+    monkeypatch.setenv("MORPHEUS_DATA_DIR", str(tmp_path))
+    yield Here(tmp_path)
+    with contextlib.suppress(MorpheusError):
+        teardown("oak", cloud="local")
+
+
+def is_whole(here: Here) -> bool:
+    oak = here.oak
+    assert oak.migration
+    assert oak.migration.phase == Phase.KEPT
+    assert (oak.status, len(oak.nodes)) == (Status.ACTIVE, 3)
+    return {node.status for node in oak.nodes} == {Status.ACTIVE}
+
+
+SHORT = 8.0  # seconds after which a fence that nobody renews lifts itself here
+STEPS = ["raise_beside", "bring_over", "check_restored", "fence.close", "finish", "exchange", "prove"]
+BEFORE_COMMIT = STEPS[:4]
+
+
+class StoppedError(Exception):
+    """Nothing more happens, as when the process is killed."""
+
+
+@contextlib.contextmanager
+def stopped_at(step: str) -> Iterator[None]:
+    """What moves streams stops as it is about to do *step*."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise StoppedError(step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_migration, "LIFTS_AFTER", SHORT)
+        place, _, name = step.rpartition(".")
+        patch.setattr(LocalFence if place else _migration, name, stop)
+        yield
+
+
+def test_one_becomes_three_under_load_and_loses_nothing(here: Here) -> None:
+    plant("oak", nodes=1, cloud="local")
+    before = client_url(here.oak.nodes[0])
+
+    with traffic(here.oak, copies=1) as programs:
+        grown = grow("oak", cloud="local")
+
+    assert is_whole(here)
+    assert grown.fresh == ("oak-node-2", "oak-node-3")
+    assert client_url(here.oak.node("oak-node-1")) == before
+    assert (here.folder("oak-node-1") / "store-before").is_dir()
+    left = {each.name for each in here.folder("oak-node-1").iterdir()}
+    assert not {"beside", "fence", "archives"} & left
+    assert programs.gap < OUTAGE
+
+
+@pytest.mark.parametrize("step", BEFORE_COMMIT)
+def test_what_fails_before_the_old_server_is_stopped_leaves_the_forest_as_it_was(
+    step: str, here: Here
+) -> None:
+    plant("oak", nodes=1, cloud="local")
+    old = here.oak.nodes[0]
+
+    with traffic(here.oak, copies=1), stopped_at(step), pytest.raises(StoppedError):
+        grow("oak", cloud="local")
+
+    oak = here.oak
+    assert (oak.status, oak.migration, oak.nodes) == (Status.ACTIVE, None, (old,))
+    assert {each.name for each in (here.data / "forests" / "oak").iterdir()} == {"oak-node-1"}
+    assert not {"beside", "fence", "archives"} & {each.name for each in here.folder(old.name).iterdir()}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_stopped_anywhere_it_goes_on_and_loses_nothing(step: str, here: Here) -> None:
+    """Until the old server is stopped programs write again by themselves, though nobody goes on."""
+    plant("oak", nodes=1, cloud="local")
+
+    with traffic(here.oak, copies=1) as programs:
+        with stopped_at(step), pytest.raises(StoppedError):
+            grow("oak", cloud="local", keep=True)
+        with pytest.raises(RefusedError, match="Finish that first with morpheus grow oak"):
+            plant("oak", cloud="local")
+        if step in BEFORE_COMMIT:
+            before = programs.acknowledged
+            wait_for(lambda: programs.acknowledged > before + 50, bool, timeout=2 * SHORT)
+        grow("oak", cloud="local")
+
+    assert is_whole(here)
+
+
+def test_what_was_committed_by_a_write_without_an_answer_is_not_undone(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant("oak", nodes=1, cloud="local")
+    note = _migration.note
+
+    def lose_the_answer(hold: Hold, phase: Phase) -> None:
+        before = hold.forest
+        note(hold, phase)
+        if phase is Phase.COMMITTED:
+            hold.forest = before
+            raise StoppedError(phase)
+
+    with traffic(here.oak, copies=1):
+        monkeypatch.setattr(_migration, "note", lose_the_answer)
+        with pytest.raises(StoppedError):
+            grow("oak", cloud="local")
+        assert here.oak.migration
+        assert (here.oak.migration.phase, len(here.oak.nodes)) == (Phase.COMMITTED, 3)
+        grow("oak", cloud="local")
+
+    assert is_whole(here)
