@@ -61,7 +61,7 @@ def test_a_command_runs_on_all_machines(either: Stand) -> None:
 
 
 def test_a_check_measures_machines_and_changes_nothing(either: Stand) -> None:
-    before = either.home.text
+    before = either.home.enter().text
 
     idle = run(either, "grow", "oak", "--dry-run", "--threshold", "100", "--output", "json")
     with burning():
