@@ -247,8 +247,8 @@ def test_watching_checks_again_and_again_and_never_grows(grown: Home) -> None:
     checks = [json.loads(watching.stdout.readline()) for _ in range(2)]
     watching.send_signal(signal.SIGINT)
 
-    assert [check["outcome"] for check in checks] == ["grow", "grow"]
-    assert ended(watching).code == 10
+    assert [check["why"] for check in checks] == ["one-machine", "one-machine"]
+    assert ended(watching).code == 11
     assert grown.registry.read() == before
 
 

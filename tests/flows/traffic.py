@@ -141,7 +141,7 @@ class Traffic:
         for k in range(UNREAD):
             await self._write(stream, DEEP, f"{DEEP}-first-{k}")
         still = await stream.pull_subscribe_bind("still", DEEP)
-        for message in (await still.fetch(TAKEN, timeout=5))[:ACKNOWLEDGED]:
+        for message in (await insist(lambda: still.fetch(TAKEN, timeout=5)))[:ACKNOWLEDGED]:
             await message.ack_sync(timeout=5)
         self._position = position(await insist(lambda: stream.consumer_info(DEEP, "still")))
         assert self._position[2:] == (ACKNOWLEDGED, TAKEN - ACKNOWLEDGED), self._position
