@@ -110,8 +110,10 @@ def preview(checked: Checkup, nodes: int) -> Price:
         InvalidInputError: it cannot have so many.
     """
     settings, facts, forest = config.load(), checked.facts, checked.forest
-    price = site.cloud_of(settings, forest).price()
-    decision = Decision(nodes, len(forest.staying), forest.last_expansion, settings.growth.max_nodes)
+    cloud = site.cloud_of(settings, forest)
+    price, most = cloud.price(), settings.growth.max_nodes
+    moves = cloud.provider == "local"
+    decision = Decision(nodes, len(forest.staying), forest.last_expansion, most, moves=moves)
     grown = claimed(forest, decision, "", facts.now, price)
     check_budget(facts.recorded, grown, settings.budget.max_monthly_eur)
     return sum((price,) * (nodes - len(forest.staying)), Price())

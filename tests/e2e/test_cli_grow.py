@@ -90,3 +90,13 @@ def test_a_node_that_does_not_get_ready_goes_again_and_the_forest_stays(home: Ho
         [f"oak-node-{k}" for k in (1, 2, 3)],
     )
     assert home.morpheus("status", "oak").code == 0
+
+
+def test_a_forest_of_one_becomes_three(home: Home) -> None:
+    assert home.morpheus("plant", "local", "small", "--name", "oak").code == 0
+
+    grown = home.morpheus("grow", "oak", "--nodes", "3", "--yes", "--output", "json")
+
+    assert grown.code == 0, grown.err
+    assert len(grown.json["added"]) == 2
+    assert home.morpheus("status", "oak", "--output", "json").json["current"] == 3
