@@ -239,7 +239,7 @@ def ask_for_name(doomed: "Doomed") -> None:
         InvalidInputError: it was not typed, or nobody is there to type.
     """
     if not sys.stdin.isatty():
-        raise InvalidInputError(f"Nobody is here to confirm it: morpheus teardown {doomed.name} --yes")
+        raise InvalidInputError(f"Nobody is here to confirm it: {me()} teardown {doomed.name} --yes")
     print(lines(*_doomed(doomed)), file=sys.stderr)  # what is printed for scripts stays whole
     try:
         typed = input("Type its name to remove all of it: ")
