@@ -1,4 +1,7 @@
-"""The commands. What they show is in show.py, how they run flows in running.py, up and down in server.py."""
+"""The commands; those of the registry in registry.py, those that lead onto nodes in machines.py.
+
+What they show is in show/, how they run flows in running.py, up and down in server.py.
+"""
 
 import functools
 from enum import StrEnum
@@ -6,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from morpheus.cli import faults, init, machines, show
+from morpheus.cli import faults, init, machines, registry, show
 from morpheus.cli.output import NameArgument, Output, OutputOption
 from morpheus.errors import InvalidInputError, NotReadyError
 from morpheus.forest import MAX_NODES, Size, size_warning
@@ -46,12 +49,9 @@ plant_app = typer.Typer(no_args_is_help=True, help="Plant a forest, or heal one 
 app.add_typer(plant_app, name="plant")
 node_app = typer.Typer(no_args_is_help=True, help="Look after one node of a forest.")
 app.add_typer(node_app, name="node")
-registry_app = typer.Typer(no_args_is_help=True, help="Look after the registry itself.")
-app.add_typer(registry_app, name="registry")
+app.add_typer(registry.app, name="registry")
 config_app = typer.Typer(no_args_is_help=True, help="Look at the settings, and change them.")
 app.add_typer(config_app, name="config")
-LocalOption = Annotated[bool, typer.Option("--local", help="The registry of this machine's own forests.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Also when something would be forgotten.")]
 
 
 app.command("init")(init.init)
@@ -243,93 +243,6 @@ def unlock(
     from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
 
     show.sentence(keeping.unlock(name, force=force), json=output is Output.JSON)
-
-
-@registry_app.command("show")
-def registry_show(
-    *,
-    local: LocalOption = False,
-    published: Annotated[
-        bool, typer.Option("--published", help="What another program wrote where ours is published.")
-    ] = False,
-    output: OutputOption = Output.TEXT,
-) -> None:
-    """Print the document, which is JSON in any case."""
-    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
-
-    del output
-    show.document(keeping.show(local=local, published=published))
-
-
-@registry_app.command("check")
-def registry_check(*, local: LocalOption = False, output: OutputOption = Output.TEXT) -> None:
-    """Read all there is of the registry and say what is wrong; exit code 6 when something is."""
-    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
-    from morpheus.registry import care  # noqa: PLC0415  # for a fast --help
-
-    report = care.check(keeping.store(local=local))
-    show.report(report, json=output is Output.JSON)
-    if report.faults:
-        raise typer.Exit(6)
-
-
-@registry_app.command("backups")
-def registry_backups(*, local: LocalOption = False, output: OutputOption = Output.TEXT) -> None:
-    """List the backups, newest first."""
-    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
-    from morpheus.registry import care  # noqa: PLC0415  # for a fast --help
-
-    show.backups(care.backups(keeping.store(local=local)), json=output is Output.JSON)
-
-
-@registry_app.command("restore")
-def registry_restore(
-    number: Annotated[
-        int | None,
-        typer.Argument(help="The backup, 1 is the newest; left out: ours, over another program's."),
-    ] = None,
-    *,
-    local: LocalOption = False,
-    force: ForceOption = False,
-    output: OutputOption = Output.TEXT,
-) -> None:
-    """Put a backup back as a new revision, without leases."""
-    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
-    from morpheus.registry import care  # noqa: PLC0415  # for a fast --help
-
-    store = keeping.store(local=local)
-    restored = care.restore(store, number, force=force)
-    show.replaced(store.url, restored, json=output is Output.JSON)
-
-
-@registry_app.command("adopt")
-def registry_adopt(*, force: ForceOption = False, output: OutputOption = Output.TEXT) -> None:
-    """Take over what another program wrote where the registry is published."""
-    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
-    from morpheus.registry import care  # noqa: PLC0415  # for a fast --help
-
-    store = keeping.store(local=False)
-    show.replaced(store.url, care.adopt(store, force=force), json=output is Output.JSON)
-
-
-@registry_app.command("migrate")
-def registry_migrate(
-    to: Annotated[str, typer.Option("--to", help="URL of the new place, or a file that ends in .json.")],
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            "--type",
-            help="storagebox, s3 or local; left out, Hetzner's and Amazon's S3 are known by name.",
-        ),
-    ] = None,
-    username: Annotated[str | None, typer.Option("--username", help="User of the new place.")] = None,
-    *,
-    output: OutputOption = Output.TEXT,
-) -> None:
-    """Move the registry to another store; the old one then names the new one, and refuses every writer."""
-    from morpheus.cli import keeping  # noqa: PLC0415  # for a fast --help
-
-    show.moved(*keeping.migrate(to, kind, username), json=output is Output.JSON)
 
 
 @app.command()
