@@ -9,13 +9,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from morpheus.cloud import Cloud
 from morpheus.errors import (
     LeaseLostError,
     MachineError,
     MorpheusError,
-    NotReadyError,
     UnreachableError,
 )
 from morpheus.expansion import shrunk
@@ -29,7 +29,7 @@ from morpheus.plan import retired
 from morpheus.registry.lease import Hold
 from morpheus.settings import ProvisioningSettings
 from morpheus.wait import wait_until
-from morpheus.watch import client_urls, judged, machine_of, read_nodes, server_of, wait_leader
+from morpheus.watch import client_urls, judged, machine_of, read_nodes, server_of, wait_leader, wait_streams
 from tasks.nats import configure
 
 log = logging.getLogger("morpheus.depart")
@@ -38,6 +38,19 @@ MOVED = 900.0  # seconds until all streams have moved; they go as fast as disks 
 SETTLED = 20.0  # seconds until the streams have leaders again after a server has stopped
 ASK_AGAIN = 2.0  # seconds until a server that has streams is told once more to give them away
 TRIES = 3  # times that it may get new ones while it stops
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A *node* that leaves, and the *rest* of its cluster, which goes on."""
+
+    cloud: Cloud
+    hold: Hold
+    outfit: Outfit
+    access: Access
+    node: Node
+    rest: Sequence[Node]
+    wait: ProvisioningSettings
 
 
 def depart(cloud: Cloud, hold: Hold, outfit: Outfit, name: str, wait: ProvisioningSettings) -> None:
@@ -56,12 +69,13 @@ def depart(cloud: Cloud, hold: Hold, outfit: Outfit, name: str, wait: Provisioni
         members = _members(hold.forest, cloud)
     if name in members:
         rest = [each for each in hold.forest.staying if each.name in members and each.name != name]
-        _give_away(cloud, hold, outfit, node, rest, wait)
+        leaving = Leaving(cloud, hold, outfit, access, node, rest, wait)
+        _give_away(leaving)
         hold.check()
         with client_urls(rest, cloud) as urls:
             asyncio.run(admin.remove_peer(urls, access.system_seed, name))
         log.info("%s: removed from the cluster", name)
-        _agreed(cloud, hold, access, node, rest, wait)
+        _agreed(leaving)
     discard(cloud, hold, outfit, name)
 
 
@@ -125,47 +139,47 @@ def _silence(cloud: Cloud, hold: Hold, node: Node) -> None:
         cloud.delete_server(hold.registry_id, node.name)
 
 
-def _give_away(  # noqa: PLR0913, PLR0917  # each one is a fact of it
-    cloud: Cloud, hold: Hold, outfit: Outfit, node: Node, rest: Sequence[Node], wait: ProvisioningSettings
-) -> None:
+def _give_away(leaving: Leaving) -> None:
     """Stop the server of *node* with no stream left on it.
 
     One that is told to give its streams away still gets new ones until it has stopped, so it is looked for
     them once more then; if there are some it is started again. So it is, too, when an earlier run stopped it
     and may have ended before it looked.
     """
-    access = outfit.access
-    assert access
+    cloud, hold, node = leaving.cloud, leaving.hold, leaving.node
     for _ in range(TRIES):
-        _wake(cloud, hold, outfit, node)
-        _empty(cloud, hold, access, node, rest)
+        _wake(leaving)
+        _empty(leaving)
         hold.update(lambda forest, _: retired(forest, (node.name,)) if forest else None)
-        _step_down(cloud, hold, access, node, rest, wait)
+        _step_down(leaving)
         _silence(cloud, hold, node)
         log.info("%s: stopped, with no stream on it", node.name)
-        if not (late := _late(cloud, access, rest)):
+        if not (late := wait_streams(hold.forest, cloud, leaving.access.app_seed, (), timeout=SETTLED)):
             return
         log.warning("%s: it got %s while it stopped, and starts again", node.name, ", ".join(late))
     raise MachineError(f"{node.name} gets new streams as fast as it gives them away, so it stays: try again.")
 
 
-def _wake(cloud: Cloud, hold: Hold, outfit: Outfit, node: Node) -> None:
-    """Have the server of *node* run, which may hold streams; never on a store that is gone."""
+def _wake(leaving: Leaving) -> None:
+    """Have its server run, which may hold streams; never on a store that is gone."""
+    cloud, hold, node = leaving.cloud, leaving.hold, leaving.node
     hold.check()
     try:
         if cloud.store(server_of(node)) is StoreState.HELD:
             machine = machine_of(node, cloud)
-            machine.start(outfit.server(hold.forest, node, machine.layout))
+            machine.start(leaving.outfit.server(hold.forest, node, machine.layout))
     except UnreachableError as error:
         log.warning("%s cannot be entered: %s", node.name, error)
 
 
-def _empty(cloud: Cloud, hold: Hold, access: Access, node: Node, rest: Sequence[Node]) -> None:
-    """Wait until no stream has a copy on *node*, and all are complete elsewhere.
+def _empty(leaving: Leaving) -> None:
+    """Wait until no stream has a copy on it, and all are complete elsewhere.
 
     Raises:
         RefusedError: they never will, as it was found before any was moved.
     """
+    cloud, hold, access = leaving.cloud, leaving.hold, leaving.access
+    node, rest = leaving.node, leaving.rest
     asked = float("-inf")
     with client_urls(rest, cloud) as urls:
         asyncio.run(admin.remove_probes(urls, access.app_seed))  # which are bound to their nodes
@@ -198,56 +212,22 @@ def _empty(cloud: Cloud, hold: Hold, access: Access, node: Node, rest: Sequence[
     )
 
 
-def _step_down(  # noqa: PLR0913, PLR0917  # each one is a fact of it
-    cloud: Cloud,
-    hold: Hold,
-    access: Access,
-    node: Node,
-    rest: Sequence[Node],
-    wait: ProvisioningSettings,
-) -> None:
-    """Have one of the *rest* lead the cluster, if *node* does."""
+def _step_down(leaving: Leaving) -> None:
+    """Have one of the rest lead the cluster, if it does."""
+    cloud, hold, wait = leaving.cloud, leaving.hold, leaving.wait
+    node, rest = leaving.node, leaving.rest
     if not read_nodes([node], cloud)[node.name].leads:
         return
     hold.check()
     with client_urls(rest, cloud) as urls:
-        asyncio.run(admin.step_down(urls, access.system_seed))
+        asyncio.run(admin.step_down(urls, leaving.access.system_seed))
     wait_leader(hold.forest, rest, cloud, timeout=wait.readiness_timeout, interval=wait.readiness_interval)
 
 
-def _late(cloud: Cloud, access: Access, rest: Sequence[Node]) -> tuple[str, ...]:
-    """The streams that do not answer without the server that has stopped."""
-
-    def behind() -> tuple[str, ...]:
-        with client_urls(rest, cloud) as urls:
-            try:
-                return asyncio.run(streams.streams(urls, access.app_seed)).behind()
-            except UnreachableError as error:
-                return (str(error),)
-
-    try:
-        return wait_until(
-            "the streams to be complete without it",
-            behind,
-            lambda late: not late,
-            lambda late: f"not yet: {', '.join(late)}",
-            timeout=SETTLED,
-            interval=0.2,
-        )
-    except NotReadyError:
-        return behind()
-
-
-def _agreed(  # noqa: PLR0913, PLR0917  # each one is a fact of it
-    cloud: Cloud,
-    hold: Hold,
-    access: Access,
-    node: Node,
-    rest: Sequence[Node],
-    wait: ProvisioningSettings,
-) -> None:
-    """Wait until the *rest* agrees that *node* is none of it, and a message passed through them."""
-    bound, interval = wait.readiness_timeout, wait.readiness_interval
+def _agreed(leaving: Leaving) -> None:
+    """Wait until the rest agrees that it is none of them, and a message passed through them."""
+    cloud, hold, node, rest = leaving.cloud, leaving.hold, leaving.node, leaving.rest
+    bound, interval = leaving.wait.readiness_timeout, leaving.wait.readiness_interval
 
     def counted() -> bool:
         readings = read_nodes(rest, cloud)
@@ -264,7 +244,7 @@ def _agreed(  # noqa: PLR0913, PLR0917  # each one is a fact of it
     )
     wait_leader(hold.forest, rest, cloud, timeout=bound, interval=interval)
     with client_urls(rest, cloud) as urls:
-        asyncio.run(admin.probe(urls, access.app_seed, timeout=bound))
+        asyncio.run(admin.probe(urls, leaving.access.app_seed, timeout=bound))
 
 
 def take_out(

@@ -75,6 +75,8 @@ class Kit:
     def equipped(self, hold: Hold) -> tuple[Cloud, Outfit | None]:
         """The cloud as the machines of the forest are entered, and what they are given."""
         if not self.vault:
+            if self.cloud.runs_programs and (server := self.found(None)[0]):
+                log.info("nats-server %s from %s", server.version, server.origin)
             return self.processes(hold.forest)
         secrets = unlock(self.vault, hold)
         share = make_share(self.shelf, self.vault, hold) if self.shelf else None
@@ -101,7 +103,6 @@ class Kit:
             return cloud, None
         server, workload = self.found(None)
         assert server
-        log.info("nats-server %s from %s", server.version, server.origin)
         access = site.access_folder().ensure(forest.name)
         return cloud, LocalOutfit(access, server.path, workload.path if workload else None)
 

@@ -85,7 +85,10 @@ def target(checked: Checkup, wish: Wish) -> int | None:
     verdict, forest = checked.verdict, checked.forest
     count = len(forest.staying)
     if check_count(wish.nodes) <= count:
-        raise InvalidInputError(f"{forest.name} has {count} node(s): growing only adds some.")
+        raise InvalidInputError(
+            f"{forest.name} has {count} node(s), and growing only adds some: name more than that, or take "
+            f"one out with morpheus node remove {forest.name} NODE."
+        )
     return wish.nodes if verdict.outcome not in {Outcome.UNHEALTHY, Outcome.UNKNOWN} else None
 
 
