@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import filelock
 import httpx
 import psutil
 import pytest
@@ -189,6 +190,15 @@ def of_running(process: "subprocess.Popen[str]", ask: Callable[[], Answer]) -> C
         return ask()
 
     return asked
+
+
+def is_free(lock: Path) -> bool:
+    """Whether nobody holds this lock of the machine."""
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            return True
+    except filelock.Timeout:
+        return False
 
 
 def begun(_: Home, plant: "subprocess.Popen[str]") -> None:

@@ -6,12 +6,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import filelock
 import pytest
 
 from morpheus.registry.lease import DURATION, FRESH
 from morpheus.wait import wait_until
-from tests.e2e.conftest import PATIENCE, Done, Home, ended, of_running
+from tests.e2e.conftest import PATIENCE, Done, Home, ended, is_free, of_running
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]  # each wait has a bound of its own
 BOUND = DURATION.total_seconds() + FRESH + PATIENCE  # seconds until another command may have taken over
@@ -41,14 +40,6 @@ def stopped(home: Home, name: str, when: Callable[[], object]) -> "subprocess.Po
         command.communicate()
         raise
     return command
-
-
-def is_free(lock: Path) -> bool:
-    try:
-        with filelock.FileLock(lock, timeout=0):
-            return True
-    except filelock.Timeout:
-        return False
 
 
 def taken_over(home: Home, *command: str) -> Done:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-import filelock
 import pytest
 
 from morpheus import host, site
@@ -22,7 +21,7 @@ from morpheus.registry.document import Document
 from morpheus.registry.lease import DURATION, FRESH
 from morpheus.wait import wait_until
 from morpheus.watch import judged, read_nodes
-from tests.e2e.conftest import PATIENCE, Home
+from tests.e2e.conftest import PATIENCE, Home, is_free
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(500)]  # each wait has a bound of its own
 
@@ -217,11 +216,3 @@ def stands_still(home: Home, controller: Controller) -> bool:
         return True
     controller.signal(signal.SIGCONT)
     return False
-
-
-def is_free(lock: Path) -> bool:
-    try:
-        with filelock.FileLock(lock, timeout=0):
-            return True
-    except filelock.Timeout:
-        return False

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -264,11 +263,11 @@ def test_a_forest_goes_on_while_nobody_completes_a_killed_expansion(
     plant("oak", nodes=3)
     effect, after = step[0].format("oak-node-4"), step[1]
 
-    with traffic(land.forest("oak")):
+    with traffic(land.forest("oak")) as programs:
         with land.effects.failing(effect, broken(), after=after):
             assert fails(land, keep=True)
-        left = land.forest("oak")
-        time.sleep(1)
+        left, before = land.forest("oak"), programs.acknowledged
+        wait_for(lambda: programs.acknowledged, lambda now: now >= before + 50)
         run = left.node("oak-node-4").run
         assert run
         sweep(grow, FlowRun(id=UUID(run), flow_id=uuid4(), parameters={"name": "oak"}), Crashed())

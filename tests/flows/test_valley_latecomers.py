@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import re
 import urllib.request
@@ -70,7 +71,10 @@ def test_a_latecomer_that_comes_back_at_the_worst_moment_does_not_count(
             copies.write_copies(valley[LATE], valley.root)
         if server := client(simulator).servers.get_by_name(LATE):
             server.reset()
-            await asyncio.sleep(3)  # for its server to come to the others, if it starts
+            survivors = [valley[name].here for name in ("oak-node-1", "oak-node-3")]
+            with contextlib.suppress(NotReadyError):  # it does not come, if all is well
+                come = functools.partial(wait_until, "it to come", lambda: any(map(counts, survivors)))
+                await asyncio.to_thread(come, bool, str, timeout=3)
 
     plant("oak", nodes=3)
     valley["oak-node-2"].lose_store()

@@ -6,8 +6,9 @@ import shutil
 import signal
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,6 +128,18 @@ class Grove:
     def close(self) -> None:
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda name: self.cloud.delete_server("ours", name), self._servers))
+
+
+@contextmanager
+def standing(folder: Path, *numbers: int) -> Iterator[Grove]:
+    """A forest whose nodes have formed what they are to form, while the block runs."""
+    grove = Grove(folder, *numbers)
+    try:
+        grove.start()
+        grove.wait_formed()
+        yield grove
+    finally:
+        grove.close()
 
 
 def wait_for(ask: Callable[[], Seen], enough: Callable[[Seen], bool], timeout: float = BOUND) -> Seen:
