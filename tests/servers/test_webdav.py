@@ -26,12 +26,13 @@ from morpheus.errors import (
     TransientError,
 )
 from morpheus.forest import Forest
-from morpheus.registry import Registry, Store
+from morpheus.registry import Registry
 from morpheus.registry.lease import Claim, Hold
 from morpheus.wait import wait_until
 from tests.servers.others import (
     LOCK_TIMEOUT,
     first_of,
+    overtake,
     plain_readers,
     published,
     standing_still,
@@ -175,21 +176,6 @@ def test_a_writer_that_sleeps_after_any_request_overwrites_nothing(
         numbers.append(100 + k)
 
     assert sorted(recorded(registry)) == sorted(numbers)
-
-
-def overtake(store: Store, others: int) -> None:
-    """Write so many times, fast; who sleeps may wake up meanwhile, and begin anew, where that takes long."""
-    (text, version, _), k = store.read(), 0
-    while k < others:
-        document = json.loads(text or "")
-        document["forests"]["oak"]["used_numbers"].append(1000 + k)
-        document["revision"] += 1
-        document["writes"] = [*document.get("writes", []), f"write {k}"][-50:]
-        written = json.dumps(document)
-        try:
-            version, text, k = store.write(written, version, backup=False), written, k + 1
-        except RegistryConflictError:
-            text, version, _ = store.read()
 
 
 @pytest.mark.parametrize("point", [Point.REQUEST, Point.REPLY])
