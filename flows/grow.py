@@ -20,7 +20,7 @@ from flows._departure import take_out
 from flows._machines import Ground
 from flows._migration import BESIDE, move, room_to_move, undo_move
 from flows._raising import Kit, raise_forest
-from flows._spread import spread_streams
+from flows._spread import spread_programs, spread_streams
 from flows._story import Phases, publish
 from flows._undo import take_back
 from flows.teardown import open_home
@@ -207,10 +207,11 @@ def share_out(cloud: Cloud, hold: Hold, outfit: Outfit | None, fresh: tuple[str,
         return  # what workloads bring is theirs
     try:
         spread_streams(cloud, hold, outfit.access, fresh)
+        spread_programs(cloud, hold, outfit.access, fresh)
     except LeaseLostError:
         raise
     except MorpheusError as error:
-        log.warning("%s has grown, but not all streams were shared out: %s", hold.forest.name, error)
+        log.warning("%s has grown, but not all was shared out: %s", hold.forest.name, error)
 
 
 def added(forest: Forest, run: str) -> tuple[str, ...]:
