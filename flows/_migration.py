@@ -250,6 +250,7 @@ def finish(ground: Ground, outfit: Outfit) -> None:
     prove(ground, outfit, healed=True)
     hold.check()
     beside.remove()
+    shutil.rmtree(archives_of(forest.name), ignore_errors=True)
     hold.update(lambda forest, now: settled(activated(forest), now, KEEP) if forest else None)
     log.info("%s: its old store stays in %s", forest.name, beside.kept)
 
@@ -284,6 +285,7 @@ def undo_move(cloud: Cloud, hold: Hold, outfit: Outfit) -> None:
     hold.check()
     fence_of(forest, cloud, outfit).lift()
     beside_of(old, cloud).remove()
+    shutil.rmtree(archives_of(forest.name), ignore_errors=True)  # of a process that was killed
     others = [node for node in forest.nodes if node.name != old.name]
     hold.check()
     cloud.admit(
