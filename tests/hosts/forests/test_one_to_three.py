@@ -38,8 +38,8 @@ def programs_on(host: Host) -> Iterator[Traffic]:
 
 @pytest.fixture
 def single(lab: Lab, prefect: Temporary, tmp_path: Path) -> Iterator[Stand]:
-    """A forest of one with a workload, on Debian 13; the others of these tests are on Debian 12."""
-    with standing(lab, tmp_path / "home", 11, 1, settings("debian-13", tmp_path)) as stand:
+    """A forest of one with a workload, on Debian 12; the others of these tests are on Debian 13."""
+    with standing(lab, tmp_path / "home", 11, 1, settings("debian-12", tmp_path)) as stand:
         yield stand
 
 
