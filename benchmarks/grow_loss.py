@@ -7,7 +7,9 @@ or before, is looked up in its stream. Of several rounds the worst counts.
 """
 
 import asyncio
+import contextlib
 import statistics
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,7 @@ from benchmarks.flows import served
 from benchmarks.result import Result
 from morpheus.forest import Forest
 from morpheus.nats.config import client_url
-from tests.flows.traffic import PATIENCE, Traffic, connection, contents, insist
+from tests.flows.traffic import PATIENCE, Traffic, connection, contents, insist, used
 from tests.nats.grove import wait_for
 
 MESSAGES = 100_000  # that the forest holds when it grows
@@ -52,13 +54,11 @@ def _measured(before: int, after: int) -> dict[str, float]:
     forest = plant("bench", nodes=before, cloud="local").forest
     try:
         held = asyncio.run(_filled(forest))
-        programs = Traffic(forest, copies=before)
-        try:
+        quiet = contextlib.redirect_stdout(sys.stderr)  # on stdout is the result alone
+        with quiet, used(Traffic(_urls(forest), copies=before)) as programs:
             grown = grow("bench", nodes=after)
             written = programs.acknowledged + GOING_ON
             wait_for(lambda: programs.acknowledged, lambda seen: seen > written)
-        finally:
-            programs.stop()
         lost, twice = asyncio.run(_missing(grown.forest, {HELD: held, **programs.kept}))
         if not lost:
             programs.check()  # the positions of readers, the work queue, the bucket, the objects
@@ -73,10 +73,14 @@ def _measured(before: int, after: int) -> dict[str, float]:
     }
 
 
+def _urls(forest: Forest) -> list[str]:
+    return [client_url(node) for node in forest.staying]
+
+
 async def _filled(forest: Forest) -> Sequence[str]:
     """Let *forest* hold the many messages; their ids, all acknowledged."""
     ids = [f"{HELD}-{k}" for k in range(MESSAGES)]
-    async with connection([client_url(node) for node in forest.staying]) as client:
+    async with connection(_urls(forest)) as client:
         stream = client.jetstream(timeout=10)
         config = StreamConfig(name=HELD, subjects=[HELD], num_replicas=len(forest.staying))
         await insist(lambda: stream.add_stream(config))
@@ -90,7 +94,7 @@ async def _filled(forest: Forest) -> Sequence[str]:
 async def _missing(forest: Forest, written: Mapping[str, Sequence[str]]) -> tuple[int, int]:
     """How many of the messages that were *written* to each stream are not there, and how many twice."""
     lost = twice = 0
-    async with connection([client_url(node) for node in forest.staying]) as client:
+    async with connection(_urls(forest)) as client:
         stream = client.jetstream(timeout=10)
         for name, ids in written.items():
             found = Counter(await contents(stream, name))

@@ -9,8 +9,9 @@ from pydantic import SecretStr
 
 from morpheus.cloud import Server, forest_of
 from morpheus.cloud.hetzner import HetznerCloud
-from morpheus.machine import StoreState, store_marker, store_state
-from morpheus.machine.ssh import Connections, SshNode
+from morpheus.cloud.over_ssh import SshWays
+from morpheus.machine import store_marker
+from morpheus.machine.ssh import SshNode
 from morpheus.settings import FirewallSettings, HetznerSettings, MachineSettings
 from tests.servers.sshd import Sshd, new_key, sshd
 
@@ -25,22 +26,16 @@ class Way:
     key: SecretStr
 
 
-class Sessions:
+class Sessions(SshWays):
     """Ways onto the machines; connections are kept while it lives."""
 
     def __init__(self, way: Way) -> None:
-        self._servers, self._connections = way.servers, Connections(way.key)
+        super().__init__(way.key)
+        self._servers = way.servers
 
     def machine(self, server: Server) -> SshNode:
         there = self._servers[server.name]
         return SshNode(server.name, self._connections, there.way, there.layout)
-
-    def store(self, server: Server) -> StoreState:
-        machine = self.machine(server)
-        return store_state(machine, was_started=machine.was_started())
-
-    def close(self) -> None:
-        self._connections.close()
 
 
 @contextlib.contextmanager
