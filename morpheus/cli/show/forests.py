@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from morpheus.cli.show.text import UNKNOWN, as_json, cost, lines, me, moment, money, say, table
 from morpheus.errors import InvalidInputError
 from morpheus.forest import Forest, Node, Price, size_warning
+from morpheus.migration import is_moving
 
 if TYPE_CHECKING:
     from flows.plant import Planted
@@ -300,6 +301,8 @@ def ports(node: Node) -> str:
 
 def healing(forest: Forest) -> str:
     """How to heal it."""
+    if is_moving(forest):
+        return f"To finish its move into a cluster: {me()} grow {forest.name}"
     return f"To heal it: {me()} plant {where(forest)} --name {forest.name}"
 
 
