@@ -24,10 +24,12 @@ from morpheus.nats.config import client_url
 from tests.flows.traffic import PATIENCE, Traffic, connection, contents, insist, used
 from tests.nats.grove import wait_for
 
-MESSAGES = 100_000  # that the forest holds when it grows
 AT_ONCE = 2000  # of those that wait for their acknowledgement
 ROUNDS = 3
-GROWTHS = {"1_to_3": (1, 3, 12.0), "3_to_4": (3, 4, 3.0)}  # from, to, seconds of outage at most
+GROWTHS = {  # from and to how many nodes, messages that it holds, seconds of outage at most
+    "1_to_3": (1, 3, 100_000, 12.0),  # all of which move
+    "3_to_4": (3, 4, 10_000, 3.0),
+}
 GOING_ON = 1000  # messages that programs write when it has grown
 HELD = "held"  # the stream of the many
 
@@ -36,8 +38,8 @@ def run() -> Result:
     figures: dict[str, float] = {}
     goals: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, served(Path(folder)):
-        for growth, (before, after, outage) in GROWTHS.items():
-            rounds = [_measured(before, after) for _ in range(ROUNDS)]
+        for growth, (before, after, messages, outage) in GROWTHS.items():
+            rounds = [_measured(before, after, messages) for _ in range(ROUNDS)]
             for figure in rounds[0]:
                 kind = statistics.median if "until" in figure else max
                 figures[f"{growth}_{figure}"] = kind([each[figure] for each in rounds])
@@ -45,7 +47,7 @@ def run() -> Result:
     return Result("grow_loss", figures, goals)
 
 
-def _measured(before: int, after: int) -> dict[str, float]:
+def _measured(before: int, after: int, messages: int) -> dict[str, float]:
     """One forest that grows, once."""
     from flows.grow import grow  # noqa: PLC0415  # after Prefect's settings
     from flows.plant import plant  # noqa: PLC0415
@@ -53,7 +55,7 @@ def _measured(before: int, after: int) -> dict[str, float]:
 
     forest = plant("bench", nodes=before, cloud="local").forest
     try:
-        held = asyncio.run(_filled(forest))
+        held = asyncio.run(_filled(forest, messages))
         quiet = contextlib.redirect_stdout(sys.stderr)  # on stdout is the result alone
         with quiet, used(Traffic(_urls(forest), copies=before)) as programs:
             grown = grow("bench", nodes=after)
@@ -77,14 +79,14 @@ def _urls(forest: Forest) -> list[str]:
     return [client_url(node) for node in forest.staying]
 
 
-async def _filled(forest: Forest) -> Sequence[str]:
-    """Let *forest* hold the many messages; their ids, all acknowledged."""
-    ids = [f"{HELD}-{k}" for k in range(MESSAGES)]
+async def _filled(forest: Forest, messages: int) -> Sequence[str]:
+    """Let *forest* hold so many *messages*; their ids, all acknowledged."""
+    ids = [f"{HELD}-{k}" for k in range(messages)]
     async with connection(_urls(forest)) as client:
         stream = client.jetstream(timeout=10)
         config = StreamConfig(name=HELD, subjects=[HELD], num_replicas=len(forest.staying))
         await insist(lambda: stream.add_stream(config))
-        for k in range(0, MESSAGES, AT_ONCE):
+        for k in range(0, messages, AT_ONCE):
             some = [(each.encode(), {"Nats-Msg-Id": each}) for each in ids[k : k + AT_ONCE]]
             sent = [await stream.publish_async(HELD, body, headers=headers) for body, headers in some]
             await asyncio.wait_for(asyncio.gather(*sent), PATIENCE)
