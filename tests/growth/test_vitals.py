@@ -107,7 +107,7 @@ def test_a_disk_that_fills_up_calls_for_a_node() -> None:
             seen = measured(grove)
         told = [verdict(grove, each, disk=threshold) for each in (before, seen)]
 
-    assert told == [(Outcome.NOTHING, []), (Outcome.MAY_NOT, [f"Disk above {threshold:g}% on node-1"])]
+    assert told == [(Outcome.NOTHING, []), (Outcome.GROW, [f"Disk above {threshold:g}% on node-1"])]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_streams_that_fill_up_call_for_a_node(
     finally:
         grove.close()
 
-    assert verdict(grove, seen, **{kind: 80}) == (Outcome.MAY_NOT, [f"{word} above 80% on node-1"])
+    assert verdict(grove, seen, **{kind: 80}) == (Outcome.GROW, [f"{word} above 80% on node-1"])
     assert 80 < seen.vitals[0].loads[kind] < 100
 
 
