@@ -301,13 +301,13 @@ async def check_restored(  # noqa: PLR0913, PLR0917  # each one is a fact of the
 async def _wrong(client: Client, archive: Archive, replicas: int, old: Client | None) -> str:
     """In what the restored stream differs from *archive*; empty when in nothing."""
     try:
-        found, later = await held(client, archive.stream), None
+        found, later = await held(client, archive.stream, archive.consumers), None
         if found.copies != replicas:
             return f"{found.copies} of {replicas} copies current"
         faults = list(differences(archive.extent, archive.consumers, found))
         if faults and old and ages(archive.config):
             await asyncio.sleep(AGED)
-            later = await held(old, archive.stream)
+            later = await held(old, archive.stream, archive.consumers)
             faults = list(differences(archive.extent, archive.consumers, found, later))
     except (ApiError, UnreachableError) as error:
         return str(error)

@@ -1,14 +1,18 @@
 """What streams and their consumers hold, as numbers that can be compared before and after a move."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from nats.aio.client import Client
 
 from morpheus.errors import RefusedError
-from morpheus.nats.admin import LIST_TIMEOUT, api
+from morpheus.nats.admin import LIST_TIMEOUT, ApiError, api
 from morpheus.nats.streams import current_copies
+
+INFO_TIMEOUT = 1.0  # seconds for one consumer to tell of itself, which takes a moment when it has a leader
+_NO_CONSUMER = 10014
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +150,31 @@ def _is_fed_by(config: Mapping[str, Any], order: Sequence[str], configs: Mapping
     return kept and not mirror.get("external")
 
 
-async def held(client: Client, stream: str) -> Held:
-    """What is known of *stream* now.
+async def held(client: Client, stream: str, consumers: Collection[str]) -> Held:
+    """What is known of *stream* now, and of those of the *consumers* that it has.
 
     Raises:
         ApiError, UnreachableError: nothing is.
     """
     info = await api(client, f"$JS.API.STREAM.INFO.{stream}", timeout=LIST_TIMEOUT)
     extent, copies = Extent.of(info["state"]), current_copies(info.get("cluster"))
-    return Held(extent, await positions(client, stream), copies)
+    found = await asyncio.gather(*(_position(client, stream, name) for name in consumers))
+    known = {name: position for name, position in zip(consumers, found, strict=True) if position}
+    return Held(extent, known, copies)
+
+
+async def _position(client: Client, stream: str, consumer: str) -> Position | None:
+    """How far *consumer* has come; None where there is none of that name.
+
+    Each is asked for itself: a list comes four seconds late as long as one of them has no leader.
+    """
+    try:
+        info = await api(client, f"$JS.API.CONSUMER.INFO.{stream}.{consumer}", timeout=INFO_TIMEOUT)
+    except ApiError as error:
+        if error.err_code != _NO_CONSUMER:
+            raise
+        return None
+    return Position.of(info)
 
 
 async def positions(client: Client, stream: str) -> Mapping[str, Position]:

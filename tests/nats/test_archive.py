@@ -32,8 +32,8 @@ def test_a_restored_stream_is_the_same_in_three_copies(
         async with at(old) as (before, was), at(new) as (after, now):
             assert await everything(now, name) == await everything(was, name)
             assert await raw_config(after, name) == {**await raw_config(before, name), "num_replicas": 3}
-            found = await holdings.held(after, name)
-            assert replace(found, copies=1) == await holdings.held(before, name)
+            found = await holdings.held(after, name, READERS[name])
+            assert replace(found, copies=1) == await holdings.held(before, name, READERS[name])
             assert found.copies == 3
 
     asyncio.run(run())
