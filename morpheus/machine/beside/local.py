@@ -55,7 +55,8 @@ class LocalBeside:
     def free(self) -> int:
         return free_bytes(self._first.folder)
 
-    def fence(self, server: Program, lifts_after: float = LIFTS_AFTER) -> "LocalFence":
+    def fence(self, server: Program, turn: int = 0, lifts_after: float = LIFTS_AFTER) -> "LocalFence":
+        del turn  # nothing is heard late here
         return LocalFence(self._first, server, lifts_after=lifts_after)
 
     def exchange(self) -> None:
@@ -66,7 +67,8 @@ class LocalBeside:
             store.rename(self.kept)
         new.rename(store)
 
-    def remove(self) -> None:
+    def remove(self, turn: int = 0) -> None:
+        del turn
         self._second.stop(NATS)
         for left in (self._second.folder, self._first.folder / watchman.NAME):
             shutil.rmtree(left, ignore_errors=True)
