@@ -6,9 +6,9 @@ server that is started anew is open. A fence lifts itself on the machine when no
 of the file ``armed`` decides: to ``lifted`` by what watches it or by who gives up, or to ``closed`` by who
 has stopped the server while it held. So a server that takes messages again is never believed to be closed.
 
-Who was overtaken may be heard late by a machine of its own: a call that waited for the network would open
-what its successor has closed. So each call tells the turn of who holds the forest, and the machine does
-nothing for one that is lower than what it has heard already.
+Who was overtaken may act late: a call that waited for the network, or a process that was halted, would open
+what its successor has closed. So whoever acts tells the turn in which it holds the forest, and nothing is
+done for one that is lower than what was told before.
 
 local.py: on this computer (watchman.py watches); over_ssh.py: on a machine of its own (fence.sh watches).
 """
