@@ -103,7 +103,7 @@ def move(ground: Ground, outfit: Outfit) -> None:
         ground.phases.ended("raised")
         note(hold, Phase.FENCED)
         old = old_node(hold.forest)
-        fence = fence_of(hold.forest, cloud, outfit)
+        fence = fence_of(hold, cloud, outfit)
         closed = guarded(hold.forest, old, cloud, outfit, Guard(mover.app_key, Entry.LISTEN))
         hold.check()
         fence.arm(closed.content)
@@ -134,11 +134,11 @@ def beside_of(old: Node, cloud: Cloud) -> Beside:
     return cloud.beside(server_of(old))
 
 
-def fence_of(forest: Forest, cloud: Cloud, outfit: Outfit) -> Fence:
+def fence_of(hold: Hold, cloud: Cloud, outfit: Outfit) -> Fence:
     """The fence around the old server."""
-    old = old_node(forest)
-    server = outfit.server(alone(forest, old), old, machine_of(old, cloud).layout)
-    return beside_of(old, cloud).fence(server, LIFTS_AFTER)
+    old = old_node(hold.forest)
+    server = outfit.server(alone(hold.forest, old), old, machine_of(old, cloud).layout)
+    return beside_of(old, cloud).fence(server, hold.turn, LIFTS_AFTER)
 
 
 def alone(forest: Forest, old: Node) -> Forest:
@@ -258,7 +258,7 @@ def finish(ground: Ground, outfit: Outfit) -> None:
     ground.phases.ended("opened")
     prove(ground, outfit, healed=True)
     hold.check()
-    beside.remove()
+    beside.remove(hold.turn)
     hold.update(lambda forest, now: settled(activated(forest), now, KEEP) if forest else None)
     log.info("%s: its old store stays in %s", forest.name, beside.kept)
 
@@ -302,9 +302,9 @@ def clear_move(cloud: Cloud, hold: Hold, outfit: Outfit) -> None:
     undoing(forest.migration)
     old = old_node(forest)
     hold.check()
-    fence_of(forest, cloud, outfit).lift()
+    fence_of(hold, cloud, outfit).lift()
     hold.check()
-    beside_of(old, cloud).remove()
+    beside_of(old, cloud).remove(hold.turn)
     discard_archives(forest.name)
     others = [node for node in forest.nodes if node.name != old.name]
     hold.check()

@@ -111,6 +111,11 @@ class Hold:
         """The run that holds the forest."""
         return self._claim.run
 
+    @property
+    def turn(self) -> int:
+        """The forest's epoch: of two that held it, the later one has the higher."""
+        return self._epoch
+
     def _take(self, document: Document, now: datetime, prepare: Change) -> Document:
         known = document.forests.get(self._claim.name)
         if known and not self._is_our_own(known.lease):

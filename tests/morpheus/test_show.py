@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from morpheus.cli import show
 from morpheus.cli.connecting import Connection
-from morpheus.forest import Forest, Node, Price
+from morpheus.cli.show.forests import healing
+from morpheus.cli.show.text import me
+from morpheus.forest import Forest, Migration, Node, Price
 from morpheus.health import Health, NodeHealth
 from morpheus.nats.cluster import Formation
 from morpheus.nats.monitor import Reading
@@ -40,6 +43,13 @@ def test_what_could_steer_the_terminal_is_an_escape_in_a_status(capsys: pytest.C
     out = capsys.readouterr().out
     assert out.count(ESCAPED) == 8
     assert out.replace("\n", "").isprintable()
+
+
+def test_a_forest_whose_streams_are_on_their_way_is_not_sent_to_plant() -> None:
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    moving = Forest("oak", "local", migration=Migration("committed", "a-run", "oak-node-1", "beside", began))
+
+    assert healing(moving) == f"To finish its move into a cluster: {me()} grow oak"
 
 
 def test_json_says_what_was_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from morpheus.errors import MachineError, OvertakenError, RefusedError
 from morpheus.machine import NATS
 from morpheus.machine.beside import LIFTS_AFTER, watchman
-from morpheus.machine.beside.local import LocalFence
+from morpheus.machine.beside.local import LocalBeside, LocalFence
 from morpheus.nats import access, config, listeners
 from morpheus.nats.admin import api, connected
 from morpheus.nats.config import Entry, Guard
@@ -220,6 +220,25 @@ def test_what_was_closed_is_opened_again_by_who_gives_up(fenced: Fenced) -> None
     fenced.fence.lift()
     fenced.fence.lift()
 
+    wait_for(lambda: reachable(fenced), bool, timeout=10)
+    assert fenced.files == set()
+
+
+def test_who_was_overtaken_while_it_was_halted_opens_and_removes_nothing(fenced: Fenced) -> None:
+    """Another one has closed the server since."""
+    beside = LocalBeside(fenced.machine)
+    late = LocalFence(fenced.machine, fenced.server, 4)
+    fence = LocalFence(fenced.machine, fenced.server, 5)
+    fence.arm(fenced.guarded().encode())
+    fence.close()
+
+    for call in (late.lift, lambda: late.arm(fenced.guarded().encode()), lambda: beside.remove(4)):
+        with pytest.raises(OvertakenError):
+            call()
+
+    assert fenced.machine.pid(NATS) is None
+    fence.lift()
+    beside.remove(5)
     wait_for(lambda: reachable(fenced), bool, timeout=10)
     assert fenced.files == set()
 

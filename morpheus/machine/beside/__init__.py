@@ -6,6 +6,10 @@ server that is started anew is open. A fence lifts itself on the machine when no
 of the file ``armed`` decides: to ``lifted`` by what watches it or by who gives up, or to ``closed`` by who
 has stopped the server while it held. So a server that takes messages again is never believed to be closed.
 
+Who was overtaken may act late: a call that waited for the network, or a process that was halted, would open
+what its successor has closed. So whoever acts tells the turn in which it holds the forest, and nothing is
+done for one that is lower than what was told before.
+
 local.py: on this computer (watchman.py watches); over_ssh.py: on a machine of its own (fence.sh watches).
 """
 
@@ -48,7 +52,11 @@ class Fence(Protocol):
         """
 
     def lift(self) -> None:
-        """Let programs in again, also where the server was stopped for good, or where there is no fence."""
+        """Let programs in again, also where the server was stopped for good, or where there is no fence.
+
+        Raises:
+            OvertakenError: somebody with a later turn is at it.
+        """
 
 
 class Beside(Protocol):
@@ -71,14 +79,18 @@ class Beside(Protocol):
     def free(self) -> int:
         """Return how many bytes are free where its store is."""
 
-    def fence(self, server: Program, lifts_after: float = LIFTS_AFTER) -> Fence:
+    def fence(self, server: Program, turn: int, lifts_after: float = LIFTS_AFTER) -> Fence:
         """Return the fence around the first *server*, which lifts itself after so many seconds."""
 
     def exchange(self) -> None:
         """Put the store into the place of the first server's, which is kept; no server runs meanwhile."""
 
-    def remove(self) -> None:
-        """Remove the place with the store in it, and what is left of a fence."""
+    def remove(self, turn: int) -> None:
+        """Remove the place with the store in it, and what is left of a fence.
+
+        Raises:
+            OvertakenError: somebody with a later turn is at it.
+        """
 
     def discard(self) -> None:
         """Remove the store that is kept."""

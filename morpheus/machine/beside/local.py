@@ -19,6 +19,7 @@ from morpheus.machine.local import LocalMachine, free_bytes, is_free
 from morpheus.wait import wait_until
 
 PLACE, KEPT, PORTS = "beside", "store-before", "ports.json"
+TURN = f"{watchman.NAME}/turn"
 
 
 class LocalBeside:
@@ -55,8 +56,8 @@ class LocalBeside:
     def free(self) -> int:
         return free_bytes(self._first.folder)
 
-    def fence(self, server: Program, lifts_after: float = LIFTS_AFTER) -> "LocalFence":
-        return LocalFence(self._first, server, lifts_after=lifts_after)
+    def fence(self, server: Program, turn: int = 0, lifts_after: float = LIFTS_AFTER) -> "LocalFence":
+        return LocalFence(self._first, server, turn, lifts_after=lifts_after)
 
     def exchange(self) -> None:
         new, store = Path(self._second.layout.store), Path(self._first.layout.store)
@@ -66,7 +67,8 @@ class LocalBeside:
             store.rename(self.kept)
         new.rename(store)
 
-    def remove(self) -> None:
+    def remove(self, turn: int = 0) -> None:
+        _check_turn(self._first, turn)
         self._second.stop(NATS)
         for left in (self._second.folder, self._first.folder / watchman.NAME):
             shutil.rmtree(left, ignore_errors=True)
@@ -83,8 +85,10 @@ def _free_port(first: int) -> int:
 class LocalFence:
     """The fence around the server of *machine*, a folder of this computer; *server* is how it is started."""
 
-    def __init__(self, machine: LocalMachine, server: Program, *, lifts_after: float = LIFTS_AFTER) -> None:
-        self.machine, self._server, self._lifts_after = machine, server, lifts_after
+    def __init__(
+        self, machine: LocalMachine, server: Program, turn: int = 0, *, lifts_after: float = LIFTS_AFTER
+    ) -> None:
+        self.machine, self._server, self._turn, self._lifts_after = machine, server, turn, lifts_after
 
     @property
     def _folder(self) -> Path:
@@ -103,6 +107,7 @@ class LocalFence:
             "ports": self._server.ports,
         }
         make_folder(self._folder / watchman.NAME)
+        replace_file(self._folder / TURN, str(self._turn).encode())
         usual = config.read_bytes()
         replace_file(self._folder / OPEN, usual)
         replace_file(self._folder / ARMED, json.dumps(told).encode())
@@ -140,11 +145,19 @@ class LocalFence:
         self.machine.stop(watchman.NAME)
 
     def lift(self) -> None:
+        _check_turn(self.machine, self._turn)
         with contextlib.suppress(FileNotFoundError):
             (self._folder / CLOSED).rename(self._folder / LIFTED)
         watchman.lift(self._folder)
         self.machine.stop(watchman.NAME)
         shutil.rmtree(self._folder / watchman.NAME, ignore_errors=True)
+
+
+def _check_turn(machine: LocalMachine, turn: int) -> None:
+    """Raise OvertakenError where who made the fence of *machine* has a later one: we were halted since."""
+    with contextlib.suppress(FileNotFoundError):
+        if turn < int((machine.folder / TURN).read_text()):
+            raise lifted(machine.name)
 
 
 def _await_reload(machine: LocalMachine, said: int) -> None:

@@ -43,7 +43,9 @@ mv -fT "$second.new" "$second"
 systemctl daemon-reload
 """
 
+# $1 the new store, $2 that in the place of which it comes at the end
 FREE = """
+if mountpoint -q "$2"; then echo "$2 is a mount point, so no other store can take its place" >&2; exit 1; fi
 exec df --output=avail -B1 "${1%/*}"
 """
 
@@ -56,11 +58,13 @@ mv -T "$1" "$2"
 sync "${2%/*}"
 """
 
-# $1 store, $2 folder of the settings, $3 log, $4 folder of the fence, $5 folder of units, then the units
-REMOVE = """
+# $1 turn, $2 store, $3 folder of the settings, $4 log, $5 folder of the fence, $6 of the units, which follow
+REMOVE = f"""
 set -u
-store=$1 settings=$2 log=$3 fence=$4 folder=$5
-shift 5
+turn=$1 store=$2 settings=$3 log=$4 fence=$5 folder=$6
+shift 6
+heard=$(cat "$fence/turn" 2>/dev/null)
+[ "$turn" -ge "${{heard:-0}}" ] || exit {LIFTED}
 for each in "$@"; do
   [ -e "$folder/$each" ] || continue
   systemctl disable --quiet --no-reload "$each"
@@ -68,7 +72,7 @@ for each in "$@"; do
   rm -f "$folder/$each"
 done
 rm -rf "$store" "$settings" "$fence"
-rm -f "$log"
+rm -f "$log" "$log".*
 exec systemctl daemon-reload
 """
 
@@ -77,11 +81,11 @@ exec rm -rf "$1"
 """
 
 # $1 the script, $2 and so on what it is to do; where there is none there is no fence
-CALL = """
+CALL = f"""
 script=$1
 shift
-[ -e "$script" ] || exit 0
-exec /bin/sh "$script" "$@"
+if [ -e "$script" ]; then exec /bin/sh "$script" "$@"; fi
+[ "$1" = lift ] || exit {LIFTED}
 """
 
 
@@ -118,24 +122,27 @@ class SshBeside:
         return {"client_port": str(usual.client + ASIDE), "monitor_port": str(usual.monitor + ASIDE)}
 
     def free(self) -> int:
-        return int(self._first.ask("ask how much is free", FREE, LAYOUT.store).split()[-1])
+        stores = (LAYOUT.store, self._first.layout.store)
+        return int(self._first.ask("make room for a second store", FREE, *stores).split()[-1])
 
-    def fence(self, server: Program, lifts_after: float = LIFTS_AFTER) -> "SshFence":
+    def fence(self, server: Program, turn: int, lifts_after: float = LIFTS_AFTER) -> "SshFence":
         del server  # its unit knows how it is started
-        return SshFence(self._first, lifts_after=lifts_after)
+        return SshFence(self._first, turn, lifts_after=lifts_after)
 
     def exchange(self) -> None:
         self._first.ask("exchange the stores", EXCHANGE, LAYOUT.store, self._first.layout.store, KEPT)
 
-    def remove(self) -> None:
-        self._second.stop(NATS)
-        self._first.ask(
+    def remove(self, turn: int) -> None:
+        code = self._first.do(
             "remove what was beside",
             REMOVE,
-            *(LAYOUT.store, LAYOUT.config.rpartition("/")[0], LAYOUT.log, places.FENCE),
+            *(str(turn), LAYOUT.store, LAYOUT.config.rpartition("/")[0], LAYOUT.log, places.FENCE),
             *(places.UNIT_FOLDER, UNIT, WATCHMAN),
             timeout=CLOSE_TIMEOUT,
+            fine=(0, LIFTED),
         )
+        if code == LIFTED:
+            raise lifted(self._first.name)
 
     def discard(self) -> None:
         self._first.ask("remove the old store", DISCARD, KEPT, timeout=CLOSE_TIMEOUT)
@@ -144,8 +151,8 @@ class SshBeside:
 class SshFence:
     """The fence around the server of *machine*."""
 
-    def __init__(self, machine: SshNode, *, lifts_after: float = LIFTS_AFTER) -> None:
-        self._machine, self._lifts_after = machine, lifts_after
+    def __init__(self, machine: SshNode, turn: int, *, lifts_after: float = LIFTS_AFTER) -> None:
+        self._machine, self._turn, self._lifts_after = machine, turn, lifts_after
         self._renewed = float("-inf")
 
     def arm(self, guarded: bytes) -> None:
@@ -194,7 +201,12 @@ class SshFence:
             OvertakenError: the fence does not hold any more.
         """
         code = self._machine.do(
-            f"{what} the fence", CALL, _SCRIPT, what, given=given, timeout=timeout, fine=(0, LIFTED)
+            f"{what} the fence",
+            CALL,
+            *(_SCRIPT, what, str(self._turn)),
+            given=given,
+            timeout=timeout,
+            fine=(0, LIFTED),
         )
         if code == LIFTED:
             raise lifted(self._machine.name)

@@ -45,7 +45,12 @@ class Fenced:
         self.guarded = _migration.guarded(forest, node, entered, outfit, guard).content
         beside = entered.beside(server_of(node))
         assert isinstance(beside, SshBeside)
-        self.fence: SshFence = beside.fence(outfit.server(forest, node, self.machine.layout), SHORT)
+        self.beside, self.server = beside, outfit.server(forest, node, self.machine.layout)
+        self.fence = self.held_by(5)
+
+    def held_by(self, turn: int) -> SshFence:
+        """The fence of who holds the forest in that *turn*."""
+        return self.beside.fence(self.server, turn, SHORT)
 
     def written(self, seed: str | None = None) -> bool:
         """Whether a program beside the server can write."""
@@ -128,6 +133,26 @@ def test_a_server_is_closed_for_good_while_it_holds_and_opened_again_by_who_give
     assert one.host.run(["systemctl", "is-enabled", places.UNITS[NATS]]).stdout == "enabled\n"
 
 
+def test_who_was_overtaken_and_is_heard_late_opens_and_removes_nothing(one: Fenced) -> None:
+    """A call that waited for the network: another device has closed the server meanwhile."""
+    one.fence.arm(one.guarded)
+    one.fence.close()
+    late = one.held_by(4)
+
+    for call in (late.lift, late.renew, lambda: late.arm(one.guarded), lambda: one.beside.remove(4)):
+        with pytest.raises(OvertakenError):
+            call()
+
+    assert one.machine.pid(NATS) is None
+    one.held_by(6).lift()
+    assert one.is_open()
+    with pytest.raises(OvertakenError):
+        one.fence.arm(one.guarded)
+    one.beside.remove(6)
+    with pytest.raises(OvertakenError):
+        one.held_by(7).close()
+
+
 def test_a_machine_that_starts_anew_with_the_wrong_configuration_opens_itself(one: Fenced) -> None:
     """The power was cut between the configuration of the fence and the usual one."""
     before = one.usual
@@ -171,6 +196,14 @@ def test_a_full_disk_leaves_nothing_closed_whatever_is_the_first_that_it_has_no_
             assert one.written(), f"closed with {pages} pages"
             assert one.watchman() == "inactive"
     pytest.fail("there never was room enough")
+
+
+def test_a_store_that_could_not_change_its_place_is_refused_at_the_beginning(one: Fenced) -> None:
+    store = places.STORE
+    with mounted(one, "--bind", store, store), pytest.raises(MachineError, match="is a mount point"):
+        one.beside.free()
+
+    assert one.beside.free() > 0
 
 
 def test_where_nothing_can_be_written_any_more_it_is_lifted(one: Fenced) -> None:
