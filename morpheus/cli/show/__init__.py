@@ -3,6 +3,7 @@
 from morpheus.cli.show.forests import (
     ask_for_name,
     ask_for_node,
+    ask_for_old_store,
     connection,
     doomed,
     forests,
@@ -22,6 +23,7 @@ __all__ = [
     "answers",
     "ask_for_name",
     "ask_for_node",
+    "ask_for_old_store",
     "backups",
     "changed",
     "connection",
