@@ -11,6 +11,7 @@ from morpheus.registry import Registry
 from morpheus.registry.local import LocalStore
 from tests.e2e.conftest import Home
 from tests.servers.webdav import WebDav, wsgidav
+from tests.terminal import at_a_terminal
 
 pytestmark = pytest.mark.long
 
@@ -49,7 +50,10 @@ def test_a_backup_is_put_back_by_force_alone_when_nodes_would_be_forgotten(devic
     refused = device.morpheus("registry", "restore", "1")
     assert (refused.code, "elm-node-1" in refused.sentence) == (5, True)
 
-    assert device.morpheus("registry", "restore", "1", "--force").code == 0
+    unasked = device.morpheus("registry", "restore", "1", "--force")
+    assert (unasked.code, "Nobody is here to confirm it" in unasked.sentence) == (2, True)
+    assert unasked.sentence.endswith("morpheus registry restore 1 --force --yes")
+    assert device.morpheus("registry", "restore", "1", "--force", "--yes").code == 0
 
     assert [each["name"] for each in device.morpheus("list", "--output", "json").json["forests"]] == ["oak"]
 
@@ -59,7 +63,7 @@ def test_a_broken_registry_is_found_and_put_back_by_its_own_advice(device: Home)
 
     assert device.morpheus("registry", "check").code == 6
     assert device.morpheus("list").code == 6
-    assert device.morpheus("registry", "restore", "1").code == 0
+    assert device.morpheus("registry", "restore", "1", "--yes").code == 0
     assert device.morpheus("list").code == 0
 
 
@@ -117,3 +121,20 @@ def test_a_registry_that_is_away_keeps_nobody_from_what_is_here(device: Home) ->
     registry.update(lambda document, _: document.with_forest(Forest("ash", "local")))
     listed = device.morpheus("list")
     assert (listed.code, "ash" in listed.out) == (7, True)
+
+
+@pytest.mark.parametrize(("typed", "code"), [("no", 2), ("yes", 0)])
+def test_at_a_terminal_a_backup_is_put_back_once_somebody_agrees(device: Home, typed: str, code: int) -> None:
+    registry = Registry(LocalStore(device.data / "registry.json"))
+    registry.update(lambda document, _: document.without_forest("elm"))
+    before = registry.read()
+
+    with at_a_terminal("registry", "restore", "1", environment=device.environment) as command:
+        command.wait_asked("Type yes to put it back: ")
+        command.type(typed)
+        assert command.ended() == code
+
+    assert "goes back to revision 2, written" in command.said
+    assert ", with oak, elm." in command.said
+    assert (registry.read() == before) == bool(code)
+    assert ("elm" in registry.read().forests) == (not code)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from morpheus.cli.show.text import UNKNOWN, as_json, lines, moment, say, table
+from morpheus.cli.show.text import UNKNOWN, as_json, confirm, lines, me, moment, say, table
 
 if TYPE_CHECKING:
     from morpheus.registry.care import Kept, Report
@@ -52,6 +52,22 @@ def _backup(each: "Kept") -> dict[str, Any]:
         "updated_at": moment(kept.updated_at) if kept else None,
         "forests": list(kept.forests) if kept else None,
     }
+
+
+def ask_to_restore(url: str, wanted: "Document", options: Sequence[str]) -> None:
+    """Show what takes the place of the registry at *url*, and have somebody agree before.
+
+    Raises:
+        InvalidInputError: nobody did, or nobody is there, who is told the command with its *options*.
+    """
+    names = ", ".join(wanted.forests) or "no forests"
+    written = f", written {moment(wanted.updated_at)}" if wanted.updated_at else ""
+    told = [
+        f"{url} goes back to revision {wanted.revision}{written}, with {names}.",
+        "What was changed since is forgotten there; what stands there now is kept as a backup.",
+    ]
+    again = " ".join([me(), "registry", "restore", *options, "--yes"])
+    confirm(told, "Type yes to put it back: ", ("yes",), again)
 
 
 def replaced(url: str, restored: "Document", *, json: bool) -> None:
