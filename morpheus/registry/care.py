@@ -21,7 +21,7 @@ from morpheus.errors import (
     RegistryNewerError,
     StopError,
 )
-from morpheus.registry import LOST_REVISION_GAP, Registry, Snapshot, Store
+from morpheus.registry import FOLLOW, LOST_REVISION_GAP, Registry, Snapshot, Store
 from morpheus.registry import document as documents
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold, ended
@@ -45,7 +45,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a check found. ``faults`` is empty when all is well, ``empty`` where nothing was ever written."""
+    """What a check found. ``faults`` is empty when all is well, ``empty`` where nothing was ever written.
+
+    ``moved_to`` is the address of its successor, where it has one.
+    """
 
     url: str
     empty: bool
@@ -54,6 +57,7 @@ class Report:
     nodes: int
     backups: int
     faults: tuple[str, ...]
+    moved_to: str | None = None
 
 
 def readable(text: str | None) -> Document | None:
@@ -85,14 +89,21 @@ def check(store: Store) -> Report:
     if store.foreign() is not None:
         faults.append("another program changed the published copy: morpheus registry adopt or restore")
     if document.moved_to:
-        faults.append(f"it was moved to {document.moved_to}, and nobody may use it any more")
+        faults.append(f"it was moved to {document.moved_to}: {FOLLOW}")
     kept = backups(store)
     faults += [f"the backup {each.where} cannot be used" for each in kept if each.document is None]
     if text is not None and not faults and not documents.is_ours(document):
         faults.append("another program wrote it last; what it dropped comes back with our next write")
     nodes = sum(len(forest.nodes) for forest in document.forests.values())
     return Report(
-        store.url, text is None, document.revision, len(document.forests), nodes, len(kept), tuple(faults)
+        store.url,
+        text is None,
+        document.revision,
+        len(document.forests),
+        nodes,
+        len(kept),
+        tuple(faults),
+        document.moved_to,
     )
 
 

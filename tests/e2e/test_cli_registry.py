@@ -75,8 +75,12 @@ def test_the_registry_moves_to_a_server_that_a_second_device_uses(
     moved = device.morpheus("registry", "migrate", "--to", url)
 
     assert (moved.code, url in moved.out) == (0, True), moved.err
-    sealed = device.morpheus("list")
-    assert (sealed.code, url in sealed.sentence) == (6, True)
+    advice = moved.out.splitlines()[-1]
+    assert f" was moved to {url}: set registry.type and registry.url to that place on every device" in advice
+    for command in (["list"], ["registry", "check"], ["check", "registry"]):
+        sealed = device.morpheus(*command)
+        assert sealed.code == 6
+        assert advice.partition(" was moved ")[2].rstrip(".") in sealed.out + sealed.err
     second = Home(tmp_path / "second")
     second.settings(f"registry: {{type: storagebox, url: '{server.base}moved/'}}\n")
     listed = second.morpheus("list", "--output", "json")

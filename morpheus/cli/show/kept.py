@@ -84,7 +84,9 @@ def moved(old: str, new: str, document: "Document", *, json: bool) -> None:
     if json:
         as_json({"from": old, "to": new, "forests": list(document.forests)})
         return
+    from morpheus.registry import FOLLOW  # noqa: PLC0415  # for a fast --help
+
     say(
         f"The registry stands at {new} now, with {len(document.forests)} forest(s).",
-        f"{old} is sealed and names it. Set registry.type and registry.url in morpheus.yaml on every device.",
+        f"{old} was moved to {new}: {FOLLOW}.",
     )
