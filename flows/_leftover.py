@@ -1,13 +1,9 @@
 """The old store that a move of streams leaves on the machine of the node that had them."""
 
-import shutil
-
-from flows._migration import BEFORE
+from flows._migration import beside_of
 from morpheus.cloud import Cloud
 from morpheus.errors import MachineError
 from morpheus.forest import Node
-from morpheus.machine.local import LocalMachine
-from morpheus.watch import machine_of
 
 
 def discard_store(node: Node, cloud: Cloud) -> None:
@@ -15,16 +11,13 @@ def discard_store(node: Node, cloud: Cloud) -> None:
 
     Raises:
         MachineError: not all of it can be removed, and the rest stays for another time.
+        UnreachableError: nobody gets onto the machine.
     """
-    machine = machine_of(node, cloud)
-    assert isinstance(machine, LocalMachine)
-    store = machine.folder / BEFORE
-    if not store.exists():
-        return
+    beside = beside_of(node, cloud)
     try:
-        shutil.rmtree(store)
-    except OSError as error:
+        beside.discard()
+    except OSError as error:  # of this computer
         raise MachineError(
-            f"The old store {store} cannot be removed: {error.strerror or error}. Remove it by hand, then "
+            f"The old store {beside.kept} cannot be removed: {error.strerror or error}. Remove it by hand, then "
             "run this again."
         ) from error

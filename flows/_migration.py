@@ -1,30 +1,31 @@
 """The streams of a single server move into a cluster of new stores; nothing is lost (morpheus/migration.py).
 
 On the machine of the old server a new one runs beside it, on other ports, until the old one is stopped; then
-the stores change places. Plain calls, no tasks, but for the making of machines: what undoes a move needs this
-where Prefect's server is gone, too.
+the stores change places. The streams pass through this computer, which keeps them as archives for as long as
+that takes. Plain calls, no tasks, but for the making of machines: what undoes a move needs this where
+Prefect's server is gone, too.
 """
 
 import asyncio
-import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from nats.aio.client import Client
 
-from flows._machines import Ground, make
+from flows._machines import PORT_TRIES, Ground, raise_machines
 from flows._proof import prove
+from morpheus import folders
 from morpheus.cloud import Cloud
-from morpheus.errors import MachineError
+from morpheus.errors import MachineError, PortTakenError
 from morpheus.files import make_folder
 from morpheus.forest import Forest, Node
-from morpheus.machine import NATS, store_marker, watchman
-from morpheus.machine.local import LocalMachine, free_bytes, is_free
-from morpheus.machine.watchman import LIFTS_AFTER
+from morpheus.machine import NATS, Machine, store_marker
+from morpheus.machine.beside import LIFTS_AFTER, Beside, Fence
+from morpheus.machine.local import free_bytes
 from morpheus.migration import (
     Phase,
     Room,
@@ -35,24 +36,26 @@ from morpheus.migration import (
     undoing,
     undone,
 )
-from morpheus.nats import access, config, holdings
+from morpheus.nats import access, holdings
 from morpheus.nats.access import Access
 from morpheus.nats.admin import connected
 from morpheus.nats.archive import Archive, check_restored, restore, save
 from morpheus.nats.config import Entry, Guard
-from morpheus.nats.fence import LocalFence
-from morpheus.outfit import LocalOutfit, Outfit
+from morpheus.outfit import File, Outfit
 from morpheus.plan import activated
 from morpheus.registry.lease import Hold
 from morpheus.wait import wait_until
-from morpheus.watch import judged, machine_of, read_nodes, wait_ready
+from morpheus.watch import client_urls, judged, machine_of, read_nodes, server_of, wait_ready
 
 log = logging.getLogger("morpheus.move")
 
-COPIES = 4  # of the streams on the disk of this computer: archives and three stores
 KEEP = timedelta(days=7)  # how long the old store stays
-BESIDE, BEFORE, ARCHIVES, PORTS = "beside", "store-before", "archives", "ports.json"
-ASIDE = 900  # between the ports of a server and those of the one beside it
+BESIDE = "beside"  # the new store, as the record of a move names it
+
+
+def archives_of(forest: str) -> Path:
+    """Where the streams of *forest* stand on this computer while they move."""
+    return folders.data_dir() / "archives" / forest
 
 
 def room_to_move(forest: Forest, cloud: Cloud, outfit: Outfit | None) -> int:
@@ -61,46 +64,51 @@ def room_to_move(forest: Forest, cloud: Cloud, outfit: Outfit | None) -> int:
     Raises:
         RefusedError: there is none, or some of them cannot be moved.
     """
-    node = forest.staying[0]
+    old = forest.staying[0]
     assert outfit
     assert outfit.access
+    guarded(forest, old, cloud, outfit, Guard(outfit.access.app_key, Entry.LISTEN))  # it has to be possible
 
-    async def ask(seed: str) -> int:
-        async with connected([config.client_url(node)], seed) as client:
+    async def ask(urls: list[str], seed: str) -> int:
+        async with connected(urls, seed) as client:
             found = await holdings.streams(client)
             holdings.movable(found)
             return sum(int(each["state"]["bytes"]) for each in found)
 
-    held = asyncio.run(ask(outfit.access.app_seed))
-    free = free_bytes(local(node, cloud).folder)
-    check_room(forest.name, held, [Room("this computer", free, COPIES)])
+    with client_urls([old], cloud) as urls:
+        held = asyncio.run(ask(urls, outfit.access.app_seed))
+    here, there = free_bytes(folders.data_dir()), beside_of(old, cloud).free()
+    shared = forest.provider == "local"  # the archives and all three stores stand on this computer
+    rooms = [Room("this computer", here, 4 if shared else 1), Room(old.name, there, 1)]
+    check_room(forest.name, held, rooms[:1] if shared else rooms)
     return held
 
 
-def move(ground: Ground, outfit: LocalOutfit) -> None:
+def move(ground: Ground, outfit: Outfit) -> None:
     """Move the streams, from ``prepared`` to ``kept``, or finish what is ``committed``.
 
     Raises:
         OvertakenError: it took too long somewhere, and the old server takes messages again.
     """
-    hold = ground.hold
+    hold, cloud = ground.hold, ground.cloud
     if phase_of(hold.forest.migration) is not Phase.COMMITTED:
         mover = access.generate()
         during = raise_beside(ground, outfit, mover)
         ground.phases.ended("raised")
         note(hold, Phase.FENCED)
-        fence = fence_of(hold.forest, ground.cloud, outfit)
         old = old_node(hold.forest)
-        alone = replace(hold.forest, nodes=(old,))
-        guarded = rendered(alone, old, fence.machine, outfit.access, Guard(mover.app_key, Entry.LISTEN))
+        fence = fence_of(hold.forest, cloud, outfit)
+        closed = guarded(hold.forest, old, cloud, outfit, Guard(mover.app_key, Entry.LISTEN))
         hold.check()
-        fence.arm(guarded.nats.encode())
-        bring_over(old, during, mover, fence)
+        fence.arm(closed.content)
+        ground.phases.ended("fenced")
+        bring_over(ground, during, mover, fence)
         note(hold, Phase.RESTORED)
         ground.phases.ended("restored")
         hold.check()
         fence.close()
         note(hold, Phase.COMMITTED)
+        ground.phases.ended("committed")
     finish(ground, outfit)
 
 
@@ -115,78 +123,81 @@ def note(hold: Hold, phase: Phase) -> None:
     log.info("%s: the move of its streams is %s", hold.forest.name, phase)
 
 
-def local(node: Node, cloud: Cloud) -> LocalMachine:
-    machine = machine_of(node, cloud)
-    assert isinstance(machine, LocalMachine)
-    return machine
+def beside_of(old: Node, cloud: Cloud) -> Beside:
+    """The place of the new server on the machine of the *old* one."""
+    return cloud.beside(server_of(old))
 
 
-def fence_of(forest: Forest, cloud: Cloud, outfit: LocalOutfit) -> LocalFence:
+def fence_of(forest: Forest, cloud: Cloud, outfit: Outfit) -> Fence:
     """The fence around the old server."""
     old = old_node(forest)
-    machine = local(old, cloud)
-    server = config.server_program(str(outfit.nats), old, machine.layout, standalone=True)
-    return LocalFence(machine, server, lifts_after=LIFTS_AFTER)
+    server = outfit.server(alone(forest, old), old, machine_of(old, cloud).layout)
+    return beside_of(old, cloud).fence(server, LIFTS_AFTER)
 
 
-def rendered(
-    forest: Forest, node: Node, machine: LocalMachine, access: Access, guard: Guard | None
-) -> config.Configuration:
-    listen = node.ip or "127.0.0.1"
-    return config.render(forest, node, machine.layout, access, listen=listen, guard=guard)
+def alone(forest: Forest, old: Node) -> Forest:
+    """*forest* as its *old* server knows it."""
+    return replace(forest, nodes=(old,))
 
 
-def raise_beside(ground: Ground, outfit: LocalOutfit, mover: Access) -> Forest:
+def guarded(forest: Forest, old: Node, cloud: Cloud, outfit: Outfit, guard: Guard) -> File:
+    """The configuration of the *old* server with a *guard*."""
+    machine = machine_of(old, cloud)
+    files = outfit.files(alone(forest, old), old, machine.layout, machine.read, guard)
+    return next(file for file in files if file.path == machine.layout.config)
+
+
+def raise_beside(ground: Ground, outfit: Outfit, mover: Access) -> Forest:
     """Start the new cluster, which only the *mover* enters; the forest as it listens meanwhile."""
     hold, cloud = ground.hold, ground.cloud
     old = old_node(hold.forest)
-    fresh = tuple(node.name for node in hold.forest.staying if node.name != old.name)
-    make(ground, fresh, (old.name,))
-    beside = local(old, cloud).beside()
-    make_folder(beside.folder)
+    names = tuple(node.name for node in hold.forest.staying if node.name != old.name)
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    beside.put(beside.layout.marker, store_marker(hold.forest.name, old.name, created))
-    beside.put(str(beside.folder / PORTS), json.dumps(free_ports(old)).encode())
-    during = meanwhile(hold.forest, local(old, cloud))
     guard = Guard(mover.app_key, Entry.NONE)
-    for node in during.staying:
+    for _ in range(PORT_TRIES):
+        raise_machines(ground, names, ())
         hold.check()
-        serve(during, node, beside if node.name == old.name else local(node, cloud), outfit, guard)
-    timeout, interval = ground.wait.readiness_timeout, ground.wait.readiness_interval
-    wait_ready(during, cloud, mover.app_seed, timeout=timeout, interval=interval)
-    return during
+        beside_of(old, cloud).prepare(store_marker(hold.forest.name, old.name, created), old.ports)
+        during = meanwhile(hold.forest, cloud)
+        try:
+            for node in during.staying:
+                serve(ground, during, node, outfit, guard)
+        except PortTakenError as error:
+            log.warning("%s", error)
+            for node in during.staying:
+                standing(ground, node).stop(NATS)
+            continue
+        timeout, interval = ground.wait.readiness_timeout, ground.wait.readiness_interval
+        wait_ready(during, cloud, mover.app_seed, timeout=timeout, interval=interval)
+        return during
+    raise MachineError(f"Other programs took the chosen ports {PORT_TRIES} times in a row; try again.")
 
 
-def free_ports(node: Node) -> Mapping[str, str]:
-    """Ports for clients and monitoring that are free while the old server of *node* has its own."""
-    wanted = (("client", node.ports.client), ("monitor", node.ports.monitor))
-    return {
-        f"{kind}_port": str(next(port for port in range(first + ASIDE, first + 2 * ASIDE) if is_free(port)))
-        for kind, first in wanted
-    }
+def serve(ground: Ground, forest: Forest, node: Node, outfit: Outfit, guard: Guard | None) -> None:
+    """Start the server of *node*, as it listens in *forest*, with its configuration as it is to be."""
+    ground.hold.check()
+    machine = standing(ground, node)
+    for file in outfit.files(forest, node, machine.layout, machine.read, guard):
+        machine.put(file.path, file.content, mode=file.mode)
+    machine.start(outfit.server(forest, node, machine.layout))
 
 
-def serve(
-    forest: Forest, node: Node, machine: LocalMachine, outfit: LocalOutfit, guard: Guard | None
-) -> None:
-    """Start the server of *node* on *machine* with its configuration as it is to be."""
-    files = rendered(forest, node, machine, outfit.access, guard).files(machine.layout)
-    for path, text in files.items():
-        machine.put(path, text.encode())
-    machine.start(config.server_program(str(outfit.nats), node, machine.layout, standalone=False))
+def standing(ground: Ground, node: Node) -> Machine:
+    """The machine of *node* as its server has it: beside the old one, if it listens there."""
+    if node.ports != ground.hold.forest.node(node.name).ports:
+        return beside_of(node, ground.cloud).machine
+    return machine_of(node, ground.cloud)
 
 
-def bring_over(old: Node, during: Forest, mover: Access, fence: LocalFence) -> None:
+def bring_over(ground: Ground, during: Forest, mover: Access, fence: Fence) -> None:
     """Save every stream from the fenced server, restore it in the cluster, and compare."""
-    folder = fence.machine.folder / ARCHIVES
+    forest, cloud = ground.hold.forest, ground.cloud
+    folder = archives_of(forest.name)
+    shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
 
-    async def bring() -> None:
-        new = [config.client_url(node) for node in during.staying]
-        async with (
-            connected([config.client_url(old)], mover.app_seed) as source,
-            connected(new, mover.app_seed) as target,
-        ):
+    async def bring(from_old: Sequence[str], to_new: Sequence[str]) -> None:
+        async with connected(from_old, mover.app_seed) as source, connected(to_new, mover.app_seed) as target:
             names = holdings.movable(await holdings.streams(source))
             archives = []
             for name in names:
@@ -196,7 +207,11 @@ def bring_over(old: Node, during: Forest, mover: Access, fence: LocalFence) -> N
             await check_restored(target, archives, len(during.staying), source, fence.renew)
             await check_quiet(source, archives)
 
-    asyncio.run(bring())
+    try:
+        with client_urls([old_node(forest)], cloud) as old, client_urls(during.staying, cloud) as new:
+            asyncio.run(bring(old, new))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def check_quiet(client: Client, archives: Sequence[Archive]) -> None:
@@ -209,46 +224,42 @@ async def check_quiet(client: Client, archives: Sequence[Archive]) -> None:
             raise MachineError(f"{archive.stream} took messages behind the fence; run this again.")
 
 
-def finish(ground: Ground, outfit: LocalOutfit) -> None:
+def finish(ground: Ground, outfit: Outfit) -> None:
     """Let programs enter the new servers: those that nobody knows yet first, and at last the known port.
 
     Each is started anew by that, which tells it the ids of the messages that were restored.
     """
     hold, cloud = ground.hold, ground.cloud
     forest, old = hold.forest, old_node(hold.forest)
-    machine = local(old, cloud)
-    beside, during = machine.beside(), meanwhile(forest, machine)
-    hold.check()
+    beside, during = beside_of(old, cloud), meanwhile(forest, cloud)
     if during != forest:
-        serve(during, during.node(old.name), beside, outfit, Guard(access.generate().app_key, Entry.NONE))
-    for node in during.staying:
-        if node.name != old.name:
-            await_formed(ground, during)
-            hold.check()
-            local(node, cloud).stop(NATS)
-            serve(during, node, local(node, cloud), outfit, None)
-    await_formed(ground, during)
-    hold.check()
-    beside.stop(NATS)
-    exchange(machine)
-    serve(forest, old, machine, outfit, None)
+        serve(ground, during, during.node(old.name), outfit, Guard(access.generate().app_key, Entry.NONE))
+        for node in during.staying:
+            if node.name != old.name:
+                await_formed(ground, during)
+                hold.check()
+                machine_of(node, cloud).stop(NATS)
+                serve(ground, during, node, outfit, None)
+        await_formed(ground, during)
+        hold.check()
+        beside.machine.stop(NATS)
+        beside.exchange()
+    serve(ground, forest, old, outfit, None)
     await_formed(ground, forest)
     ground.phases.ended("opened")
     prove(ground, outfit, healed=True)
-    for left in (ARCHIVES, watchman.NAME):
-        shutil.rmtree(machine.folder / left, ignore_errors=True)
+    hold.check()
+    beside.remove()
+    shutil.rmtree(archives_of(forest.name), ignore_errors=True)
     hold.update(lambda forest, now: settled(activated(forest), now, KEEP) if forest else None)
-    log.info("%s: its old store stays in %s", forest.name, machine.folder / BEFORE)
+    log.info("%s: its old store stays in %s", forest.name, beside.kept)
 
 
-def meanwhile(forest: Forest, machine: LocalMachine) -> Forest:
-    """*forest* as it listens as long as the new store of *machine* is not in its place."""
-    beside = machine.beside()
-    told = beside.read(str(beside.folder / PORTS))
-    if told is None or not Path(beside.layout.store).exists():
-        return forest
+def meanwhile(forest: Forest, cloud: Cloud) -> Forest:
+    """*forest* as it listens as long as the new store of its old node is not in its place."""
     old = old_node(forest)
-    return forest.with_nodes(replace(old, metadata={**old.metadata, **json.loads(told)}))
+    ports = beside_of(old, cloud).ports()
+    return forest.with_nodes(replace(old, metadata={**old.metadata, **ports})) if ports else forest
 
 
 def await_formed(ground: Ground, forest: Forest) -> None:
@@ -262,18 +273,7 @@ def await_formed(ground: Ground, forest: Forest) -> None:
     )
 
 
-def exchange(machine: LocalMachine) -> None:
-    """Put the new store of *machine* into the place of the old one, which is kept; no server runs."""
-    beside, store = machine.beside(), Path(machine.layout.store)
-    if not Path(beside.layout.store).exists():
-        return  # done before
-    if store.exists():
-        store.rename(machine.folder / BEFORE)
-    Path(beside.layout.store).rename(store)
-    shutil.rmtree(beside.folder, ignore_errors=True)
-
-
-def undo_move(cloud: Cloud, hold: Hold, outfit: LocalOutfit) -> None:
+def undo_move(cloud: Cloud, hold: Hold, outfit: Outfit) -> None:
     """Leave the forest as it was before its streams were to move.
 
     Raises:
@@ -282,15 +282,18 @@ def undo_move(cloud: Cloud, hold: Hold, outfit: LocalOutfit) -> None:
     forest = hold.recorded() or hold.forest  # a write whose answer was lost may have committed it
     undoing(forest.migration)
     old = old_node(forest)
-    machine = local(old, cloud)
     hold.check()
     fence_of(forest, cloud, outfit).lift()
-    machine.beside().stop(NATS)
-    shutil.rmtree(machine.beside().folder, ignore_errors=True)
-    shutil.rmtree(machine.folder / ARCHIVES, ignore_errors=True)
-    for node in forest.nodes:
-        if node.name != old.name:
-            hold.check()
-            cloud.delete_server(hold.registry_id, node.name)
+    beside_of(old, cloud).remove()
+    shutil.rmtree(archives_of(forest.name), ignore_errors=True)  # of a process that was killed
+    others = [node for node in forest.nodes if node.name != old.name]
+    hold.check()
+    cloud.admit(
+        *(hold.registry_id, forest.name, [server_of(old)]),
+        [server_of(node) for node in others if node.ip],
+    )
+    for node in others:
+        hold.check()
+        cloud.delete_server(hold.registry_id, node.name)
     hold.update(lambda forest, _: undone(forest) if forest else None)
     log.info("%s: its streams were not moved; it is as it was", forest.name)

@@ -1,4 +1,4 @@
-"""Streams make use of new nodes: a few copies and leaders move there, one after the other."""
+"""Streams and programs make use of new nodes: a few copies and leaders move there, and some connections."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from prefect import task
 
 from morpheus.cloud import Cloud
 from morpheus.errors import NotReadyError
-from morpheus.nats import admin, spread, streams
+from morpheus.nats import admin, clients, spread, streams
 from morpheus.nats.access import Access
 from morpheus.nats.spread import Move
 from morpheus.nats.streams import Streams
@@ -48,6 +48,24 @@ def spread_streams(cloud: Cloud, hold: Hold, access: Access, fresh: tuple[str, .
                 _whole(cloud, hold, access, move, timeout=LED)
         log.info("%s: %s %s", move.stream, "left" if move.away else "was given to", move.away or move.to)
     return tuple(done)
+
+
+@task(task_run_name="share-programs-{hold.forest.name}", **RETRYING)
+def spread_programs(cloud: Cloud, hold: Hold, access: Access, fresh: tuple[str, ...]) -> int:
+    """Send away the programs that an old node has beyond its share, if they know others; how many these are.
+
+    Each connects again by itself, and chooses where.
+    """
+    servers = [node.name for node in hold.forest.staying]
+    with client_urls(hold.forest.staying, cloud) as urls:
+        guests = asyncio.run(clients.census(urls, access.system_seed, servers))
+        leaving = clients.superfluous(guests, fresh)
+        hold.check()
+        asyncio.run(clients.send_away(urls, access.system_seed, leaving))
+    count = sum(map(len, leaving.values()))
+    if count:
+        log.info("%s: %d connection(s) of programs were sent to other nodes", hold.forest.name, count)
+    return count
 
 
 def _whole(

@@ -7,7 +7,7 @@ the next one completes.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ from flows._departure import take_out
 from flows._machines import Ground
 from flows._migration import BESIDE, move, room_to_move, undo_move
 from flows._raising import Kit, raise_forest
-from flows._spread import spread_streams
+from flows._spread import spread_programs, spread_streams
 from flows._story import Phases, publish
 from flows._undo import take_back
 from flows.teardown import open_home
@@ -31,10 +31,10 @@ from morpheus.embedded import check_mode
 from morpheus.errors import ForestNotFoundError, LeaseLostError, MorpheusError, NotReadyError, RefusedError
 from morpheus.expansion import Decision, claimed
 from morpheus.forest import MAX_NODES, Forest, Status, check_name, size_warning
-from morpheus.growth import CLUSTER, steps
+from morpheus.growth import steps
 from morpheus.migration import Phase, begun, is_moving, phase_of
 from morpheus.nats.cluster import CURRENT, Formation
-from morpheus.outfit import LocalOutfit, Outfit
+from morpheus.outfit import Outfit
 from morpheus.plan import check_budget, made_by
 from morpheus.registry import Registry
 from morpheus.registry.document import Document
@@ -130,9 +130,7 @@ def grow(  # noqa: C901, PLR0913, PLR0917  # each one is a fact of the decision,
     if forest.status == Status.ACTIVE:
         check_well(forest, *kit.opened(forest))
     decision, price = decided(forest, settings, nodes, seen, expanded, auto=auto), where.price()
-    decision, held = replace(decision, moves=where.provider == "local"), 0
-    if decision.moves and needs_move(forest):
-        held = room_to_move(forest, *kit.opened(forest))
+    held = room_to_move(forest, *kit.opened(forest)) if needs_move(forest) else 0
 
     def claim(document: Document, now: datetime) -> Document:
         if name not in document.forests:
@@ -154,7 +152,7 @@ def grow(  # noqa: C901, PLR0913, PLR0917  # each one is a fact of the decision,
             where, outfit = kit.equipped(hold)
             ground = Ground(where, hold, outfit, run, settings.provisioning, phases)
             if is_moving(hold.forest):
-                assert isinstance(outfit, LocalOutfit)
+                assert outfit
                 fresh = move_or_begin_anew(ground, outfit)
             else:
                 raise_forest(ground)
@@ -209,10 +207,11 @@ def share_out(cloud: Cloud, hold: Hold, outfit: Outfit | None, fresh: tuple[str,
         return  # what workloads bring is theirs
     try:
         spread_streams(cloud, hold, outfit.access, fresh)
+        spread_programs(cloud, hold, outfit.access, fresh)
     except LeaseLostError:
         raise
     except MorpheusError as error:
-        log.warning("%s has grown, but not all streams were shared out: %s", hold.forest.name, error)
+        log.warning("%s has grown, but not all was shared out: %s", hold.forest.name, error)
 
 
 def added(forest: Forest, run: str) -> tuple[str, ...]:
@@ -220,7 +219,7 @@ def added(forest: Forest, run: str) -> tuple[str, ...]:
     return tuple(node.name for node in made_by(forest, run))
 
 
-def move_or_begin_anew(ground: Ground, outfit: LocalOutfit) -> tuple[str, ...]:
+def move_or_begin_anew(ground: Ground, outfit: Outfit) -> tuple[str, ...]:
     """Move the streams of a single server; what an earlier run left is finished, or undone and begun anew.
 
     Returns the names of the nodes that came with that.
@@ -230,7 +229,7 @@ def move_or_begin_anew(ground: Ground, outfit: LocalOutfit) -> tuple[str, ...]:
     if phase_of(migration) is not Phase.COMMITTED and migration.run != ground.run:
         count = len(hold.forest.staying)
         undo_move(ground.cloud, hold, outfit)
-        again = Decision(count, seen=1, expanded=hold.forest.last_expansion, moves=True)
+        again = Decision(count, seen=1, expanded=hold.forest.last_expansion)
         held = room_to_move(hold.forest, ground.cloud, outfit)
 
         def begin(forest: Forest | None, now: datetime) -> Forest | None:
@@ -245,7 +244,7 @@ def move_or_begin_anew(ground: Ground, outfit: LocalOutfit) -> tuple[str, ...]:
 
 def needs_move(forest: Forest) -> bool:
     """Whether *forest* is a single server, whose streams a cluster would delete where they are."""
-    return forest.status == Status.ACTIVE and len(forest.staying) < CLUSTER
+    return forest.status == Status.ACTIVE and len(forest.staying) == 1 and not forest.is_embedded
 
 
 def undo(cloud: Cloud, hold: Hold, run: str, outfit: Outfit | None, settings: Settings) -> None:
@@ -254,7 +253,7 @@ def undo(cloud: Cloud, hold: Hold, run: str, outfit: Outfit | None, settings: Se
         if phase_of(hold.forest.migration) is Phase.COMMITTED:
             log.warning("%s: its streams have moved; run grow again to finish", hold.forest.name)
         else:
-            assert isinstance(outfit, LocalOutfit)
+            assert outfit
             undo_move(cloud, hold, outfit)
         return
     take_out(cloud, hold, outfit, added(hold.forest, run), settings.provisioning)

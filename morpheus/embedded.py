@@ -6,7 +6,6 @@ which certificates, is the workload's own affair, and so is what their cluster h
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from morpheus.cloud import Server, forest_of
@@ -14,7 +13,8 @@ from morpheus.errors import InvalidInputError, MachineError, RefusedError
 from morpheus.forest import BROUGHT, Forest, Node
 from morpheus.machine import WORKLOAD, Layout, Machine, Program, places, share
 from morpheus.machine.share import Share
-from morpheus.outfit import PROGRAM, PUBLIC, File, MachineOutfit, Outfit, content_of, sums
+from morpheus.nats.config import Guard
+from morpheus.outfit import PROGRAM, PUBLIC, File, MachineOutfit, Outfit, Read, content_of, sums
 from morpheus.registry.part import part_of
 from morpheus.settings import IntegrationSettings
 from morpheus.shelf import Shelf
@@ -89,9 +89,9 @@ class EmbeddedOutfit(MachineOutfit):
         return (File(places.EMBEDDED_BINARY, content_of(workload), PROGRAM),) if workload else ()
 
     def files(
-        self, forest: Forest, node: Node, layout: Layout, read: Callable[[str], bytes | None]
+        self, forest: Forest, node: Node, layout: Layout, read: Read, guard: Guard | None = None
     ) -> tuple[File, ...]:
-        del node, layout, read
+        del node, layout, read, guard
         if self.share is None:
             return (File(places.KNOWN, part_of(forest).encode(), PUBLIC),)
         wanted = share.files(self.share).items()

@@ -19,8 +19,7 @@ class Decision:
     """That a forest is to have so many *nodes*.
 
     It was made when the forest had *seen* nodes and had last *expanded* at that time; *most* is the highest
-    number allowed, *rest* the cooldown that has to be over (nothing where a person decides). *moves* says
-    that streams of a single server can be moved into a cluster there.
+    number allowed, *rest* the cooldown that has to be over (nothing where a person decides).
     """
 
     nodes: int
@@ -28,7 +27,6 @@ class Decision:
     expanded: datetime | None
     most: int = MAX_NODES
     rest: timedelta = timedelta()
-    moves: bool = False
 
 
 def claimed(forest: Forest, decision: Decision, run: str, now: datetime, price: Price) -> Forest:
@@ -44,7 +42,7 @@ def claimed(forest: Forest, decision: Decision, run: str, now: datetime, price: 
     if forest.status == Status.GROWING:
         unfinished = (node for node in forest.staying if node.status == Status.PROVISIONING)
         return forest.with_nodes(*(replace(node, run=run) for node in unfinished))
-    _check_may_grow(forest, moves=decision.moves)
+    _check_may_grow(forest)
     count = len(forest.staying)
     if (count, forest.last_expansion) != (decision.seen, decision.expanded):
         raise OvertakenError(
@@ -81,10 +79,11 @@ def _noted(last: datetime | None, now: datetime) -> datetime:
     return written if last is None or last < written else last + timedelta(milliseconds=1)
 
 
-def _check_may_grow(forest: Forest, *, moves: bool) -> None:
+def _check_may_grow(forest: Forest) -> None:
     name = forest.name
     _check_stays(forest)
-    if forest.status != Status.ACTIVE or any(node.leaving for node in forest.nodes):
+    whole = forest.status == Status.ACTIVE and forest.nodes and forest.staying == forest.nodes
+    if not whole:
         raise RefusedError(
             f"{name} is not whole: nothing was changed. Finish what was begun with morpheus plant, by its "
             "name, then let it grow."
@@ -95,12 +94,6 @@ def _check_may_grow(forest: Forest, *, moves: bool) -> None:
         raise RefusedError(
             f"The workload of {name} owns the streams of its only server, and a cluster would delete them: "
             "nothing was changed. Plant a forest of three beside it, and move there."
-        )
-    if not moves:
-        raise RefusedError(
-            f"{name} is a single server, and a cluster that opened its store would delete its streams. "
-            "Moving them into a new cluster is built for forests on this computer only: nothing was changed. "
-            "Plant a forest of three beside it."
         )
 
 

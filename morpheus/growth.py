@@ -131,7 +131,6 @@ class Why(StrEnum):
 
     MAX_NODES = "max-nodes"
     EMBEDDED = "embedded"
-    SINGLE = "single"
     ONE_MACHINE = "one-machine"
     COOLDOWN = "cooldown"
     NOT_SUSTAINED = "not-sustained"
@@ -314,9 +313,6 @@ def _obstacles(facts: Facts, policy: Policy, breaches: Sequence[Breach], step: i
     if forest.is_embedded and count < CLUSTER:
         words = "its workload owns the streams of its only server, and a cluster would delete them"
         yield Obstacle(Why.EMBEDDED, words)
-    elif count < CLUSTER and forest.provider != LOCAL:
-        words = "a single server cannot become a cluster yet without losing its streams"
-        yield Obstacle(Why.SINGLE, words)
     if forest.provider == LOCAL and {each.kind for each in breaches} <= OF_MACHINES:
         words = "its nodes share this computer, and more of them take no load from it"
         yield Obstacle(Why.ONE_MACHINE, words)

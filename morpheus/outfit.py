@@ -22,6 +22,7 @@ from morpheus.machine.limits import GIB, MIB, limits_for, wanted_limits
 from morpheus.machine.pki import Authority, fits
 from morpheus.nats import config
 from morpheus.nats.access import Access
+from morpheus.nats.config import Guard
 from morpheus.nats.listeners import Openings, workload_environment
 from morpheus.secrets import ForestSecrets
 from morpheus.settings import Settings
@@ -30,6 +31,9 @@ log = logging.getLogger("morpheus.outfit")
 
 PROGRAM, SECRET, PUBLIC = 0o755, 0o600, 0o644
 SUM = "WORKLOAD_SHA256"  # in the workload's environment
+
+Read = Callable[[str], bytes | None]
+"""What a machine has in a file; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,12 @@ class Outfit(Protocol):
         """Of these, the workload."""
 
     def files(
-        self, forest: Forest, node: Node, layout: Layout, read: Callable[[str], bytes | None]
+        self, forest: Forest, node: Node, layout: Layout, read: Read, guard: Guard | None = None
     ) -> tuple[File, ...]:
-        """The configuration of *node*, in the order of delivery; *read* tells what its machine has."""
+        """The configuration of *node*, in the order of delivery; *read* tells what its machine has.
+
+        With a *guard* while its streams are moved.
+        """
 
     def server(self, forest: Forest, node: Node, layout: Layout) -> Program:
         """The NATS server of *node*."""
@@ -89,10 +96,11 @@ class LocalOutfit:
     workload_files = programs
 
     def files(
-        self, forest: Forest, node: Node, layout: Layout, read: Callable[[str], bytes | None]
+        self, forest: Forest, node: Node, layout: Layout, read: Read, guard: Guard | None = None
     ) -> tuple[File, ...]:
         del read
-        rendered = config.render(forest, node, layout, self.access, listen=node.ip or "127.0.0.1")
+        listen = node.ip or "127.0.0.1"
+        rendered = config.render(forest, node, layout, self.access, listen=listen, guard=guard)
         return tuple(File(path, text.encode()) for path, text in rendered.files(layout).items())
 
     def server(self, forest: Forest, node: Node, layout: Layout) -> Program:
@@ -184,10 +192,11 @@ class MachineOutfit:
         return self.found(f"linux-{node.metadata.get('architecture', 'amd64')}")
 
     def files(
-        self, forest: Forest, node: Node, layout: Layout, read: Callable[[str], bytes | None]
+        self, forest: Forest, node: Node, layout: Layout, read: Read, guard: Guard | None = None
     ) -> tuple[File, ...]:
+        access, password = self.secrets.access, self.secrets.client_password
         rendered = config.render_machine(
-            forest, node, self.secrets.access, self._openings, self.secrets.client_password
+            forest, node, access, self._openings, password, layout=layout, guard=guard
         )
         texts: Mapping[str, str] = rendered.files(layout)
         return (
@@ -203,7 +212,7 @@ class MachineOutfit:
         env = workload_environment(forest.name, self._openings, self.secrets.client_password)
         return Program(WORKLOAD, (places.WORKLOAD_BINARY,), {**env, **sums(self.workload_files(node))})
 
-    def _certificates(self, node: Node, read: Callable[[str], bytes | None]) -> tuple[File, ...]:
+    def _certificates(self, node: Node, read: Read) -> tuple[File, ...]:
         """The forest's authority, and a certificate for *node* unless it has one that will do."""
         authority = Authority(self.secrets.authority.certificate, self.secrets.authority.key)
         names = [name for name in (node.ip, node.metadata.get("ipv4"), node.dns) if name]

@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pydantic import SecretStr
 
 from morpheus.cloud import Order, Server, forest_of
-from morpheus.errors import MachineError, RefusedError
+from morpheus.errors import MachineError, MissingPartError, RefusedError
 from morpheus.forest import Price
 from morpheus.machine import NATS, Layout, Program, StoreState, store_marker, store_state
+from morpheus.machine.beside import Beside
 
 
 class Script:
@@ -215,9 +216,17 @@ class FakeCloud:
         """The machine of *server*; of one that is not there, an empty one that keeps nothing."""
         return self.machines.get(server.name) or FakeMachine(server.name, self.script)
 
+    def beside(self, server: Server) -> Beside:
+        return one_server(server)
+
     def store(self, server: Server) -> StoreState:
         machine = self.machine(server)
         return store_state(machine, was_started=bool(machine.started[NATS]))
+
+
+def one_server(server: Server) -> Beside:
+    """The place of a second one, where there is none."""
+    raise MissingPartError(f"{server.name} has room for one server only: streams move here and on hosts.")
 
 
 def _is(server: Server, registry_id: str) -> bool:

@@ -118,8 +118,7 @@ def preview(checked: Checkup, nodes: int) -> Price:
     settings, facts, forest = config.load(), checked.facts, checked.forest
     cloud = site.cloud_of(settings, forest)
     price, most = cloud.price(), settings.growth.max_nodes
-    moves = cloud.provider == "local"
-    decision = Decision(nodes, len(forest.staying), forest.last_expansion, most, moves=moves)
+    decision = Decision(nodes, len(forest.staying), forest.last_expansion, most)
     grown = claimed(forest, decision, "", facts.now, price)
     check_budget(facts.recorded, grown, settings.budget.max_monthly_eur)
     return sum((price,) * (nodes - len(forest.staying)), Price())

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from morpheus.errors import InvalidInputError
 from morpheus.forest import Node, Price, check_name
 from morpheus.machine import Machine, StoreState
+from morpheus.machine.beside import Beside
 
 MANAGED_BY = "morpheus"
 NODES = "nodes"  # beside the registry: the folder of the homes
@@ -196,6 +197,9 @@ class Cloud(Protocol):
 
     def machine(self, server: Server) -> Machine:
         """Return the way onto *server*."""
+
+    def beside(self, server: Server) -> Beside:
+        """Return the place of a second server of NATS on *server*."""
 
     def store(self, server: Server) -> StoreState:
         """Return what stands in the place of the JetStream store of *server*."""

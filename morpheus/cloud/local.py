@@ -22,7 +22,9 @@ from morpheus.cloud import Order, Server, forest_of
 from morpheus.errors import MachineError, RefusedError
 from morpheus.files import is_unfinished, make_folder
 from morpheus.forest import MAX_PORT, Node, Ports, Price, check_name, whole_number
-from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state, watchman
+from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_marker, store_state
+from morpheus.machine.beside import watchman
+from morpheus.machine.beside.local import LocalBeside
 from morpheus.machine.limits import LEAST_FILE, Limits, limits_for
 from morpheus.machine.local import LocalMachine, free_bytes, is_free, layout
 from morpheus.wait import locked
@@ -117,6 +119,9 @@ class LocalCloud:
     def machine(self, server: Server) -> LocalMachine:
         return LocalMachine(server.name, self._folder(server.name))
 
+    def beside(self, server: Server) -> LocalBeside:
+        return LocalBeside(self.machine(server))
+
     def store(self, server: Server) -> StoreState:
         folder = self._folder(server.name)
         return store_state(self.machine(server), was_started=processes.was_started(folder, NATS))
@@ -200,7 +205,7 @@ class LocalCloud:
         machine = LocalMachine(folder.name, folder)
         for program in (watchman.NAME, WORKLOAD, NATS):
             machine.stop(program)
-        machine.beside().stop(NATS)
+        LocalBeside(machine).machine.stop(NATS)
         with contextlib.suppress(FileNotFoundError), _translated(f"remove {folder}"):
             if folder.is_symlink():
                 log.warning("%s was a link to %s, which was left as it is", folder, folder.readlink())

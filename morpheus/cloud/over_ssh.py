@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from morpheus.cloud import Server
 from morpheus.errors import RefusedError
 from morpheus.machine import StoreState, store_state
+from morpheus.machine.beside.over_ssh import SshBeside
 from morpheus.machine.ssh import Connections, SshNode, Way
 
 _DISCARD = 9  # a port; connecting UDP sends nothing
@@ -35,6 +36,9 @@ class SshWays:
             )
         way = Way(address_from_here(server), keys, server.ssh_port or self._port)
         return SshNode(server.name, self._connections, way)
+
+    def beside(self, server: Server) -> SshBeside:
+        return SshBeside(self.machine(server))
 
     def close(self) -> None:
         """End every connection, and whatever goes on in one."""

@@ -43,10 +43,6 @@ class LocalMachine:
     def folder(self) -> Path:
         return self._folder
 
-    def beside(self) -> "LocalMachine":
-        """A second server of this machine, with files of its own, while streams are moved."""
-        return LocalMachine(self._name, self._folder / "beside")
-
     @property
     def layout(self) -> Layout:
         return layout(self._folder)

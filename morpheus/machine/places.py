@@ -39,12 +39,13 @@ KEY = f"{TLS}/node.key"
 NODE_INFO = "/etc/morpheus/node-info.json"
 BOOTSTRAP = "/etc/morpheus/bootstrap"  # the operator's script
 BOOTSTRAPPED = "/etc/morpheus/bootstrapped"  # it ran to a good end
+FENCE = "/var/lib/morpheus/fence"  # what keeps programs from writing while streams are moved
 BOOTSTRAP_LOG = "/var/log/morpheus-bootstrap.log"
 
-_UNIT_FOLDER = "/etc/systemd/system"
+UNIT_FOLDER = "/etc/systemd/system"
 UNITS = MappingProxyType({NATS: "nats.service", WORKLOAD: "nimsforest.service"})
 LOG_UNIT = "nats-log.service"  # brings NATS's log to the journal; read it together with NATS's own unit
-LOG_UNIT_PATH = f"{_UNIT_FOLDER}/{LOG_UNIT}"
+LOG_UNIT_PATH = f"{UNIT_FOLDER}/{LOG_UNIT}"
 NATS_USER, WORKLOAD_USER = "nats", "nimsforest"
 NATS_READS = 0o640  # the mode of a file in SETTINGS that holds secrets and is NATS's to read
 LEAFNODE_PORT = 7777
@@ -52,7 +53,7 @@ LEAFNODE_PORT = 7777
 
 def unit_path(program: str) -> str:
     """The file of the unit that runs *program*."""
-    return f"{_UNIT_FOLDER}/{UNITS[program]}"
+    return f"{UNIT_FOLDER}/{UNITS[program]}"
 
 
 def environment_file(program: str) -> str:

@@ -18,7 +18,6 @@ from morpheus.wait import wait_until
 log = logging.getLogger("morpheus.share")
 
 MOUNT, SYNC, TIMER = "mnt-forest.mount", "forest-registry.service", "forest-registry.timer"
-_UNITS = "/etc/systemd/system"
 FETCH_TIMEOUT = 300.0  # seconds for a program
 
 # $1 curl's settings, $2 address, $3 path, $4 SHA-256 sum: prints "same" or "changed".
@@ -64,9 +63,9 @@ def files(share: Share) -> Mapping[str, tuple[str, int]]:
         places.SHARE_SETTINGS: ("share.curl", 0o600),
         places.SHARE_CREDENTIALS: ("share.credentials", 0o600),
         places.SHARE_SYNC: ("forest-registry.sh", 0o755),
-        f"{_UNITS}/{MOUNT}": (MOUNT, 0o644),
-        f"{_UNITS}/{SYNC}": (SYNC, 0o644),
-        f"{_UNITS}/{TIMER}": (TIMER, 0o644),
+        f"{places.UNIT_FOLDER}/{MOUNT}": (MOUNT, 0o644),
+        f"{places.UNIT_FOLDER}/{SYNC}": (SYNC, 0o644),
+        f"{places.UNIT_FOLDER}/{TIMER}": (TIMER, 0o644),
     }
     return {
         path: (templates().get_template(f"{name}.j2").render(facts), mode)

@@ -90,8 +90,15 @@ def render(  # noqa: PLR0913  # each one is a fact of the server
     return compose(forest, node, layout, access, listeners.local(listen), guard)
 
 
-def render_machine(
-    forest: Forest, node: Node, access: Access, openings: Openings, password: str
+def render_machine(  # noqa: PLR0913  # each one is a fact of the server
+    forest: Forest,
+    node: Node,
+    access: Access,
+    openings: Openings,
+    password: str,
+    *,
+    layout: Layout = places.LAYOUT,
+    guard: Guard | None = None,
 ) -> Configuration:
     """The configuration of *node* on a machine of its own.
 
@@ -101,7 +108,7 @@ def render_machine(
         InvalidInputError: the node has no address yet.
     """
     heard = listeners.of_machine(node, openings, password)
-    return compose(forest, node, places.LAYOUT, access, heard)
+    return compose(forest, node, layout, access, heard, guard)
 
 
 def compose(  # noqa: PLR0913, PLR0917  # each one is a fact of the server

@@ -20,6 +20,7 @@ from morpheus.cloud import Cloud, Order, Server
 from morpheus.cloud.local import LocalCloud
 from morpheus.forest import Node, Price
 from morpheus.machine import NATS, WORKLOAD, Program, StoreState
+from morpheus.machine.beside.local import LocalBeside
 from morpheus.machine.local import LocalMachine
 from tests import reader
 from tests.fakes import MemoryStore
@@ -159,6 +160,9 @@ class Hills:
 
     def machine(self, server: Server) -> HillMachine:
         return HillMachine(server.name, self._inner.machine(server).folder, server.ip, self._effects)
+
+    def beside(self, server: Server) -> LocalBeside:
+        return self._inner.beside(server)
 
     def store(self, server: Server) -> StoreState:
         return self._inner.store(server)

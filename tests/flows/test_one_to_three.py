@@ -1,21 +1,24 @@
 """A forest of one becomes one of three under load: nothing is lost, wherever it is stopped."""
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows import _migration
+from flows._machines import Ground
 from flows.grow import grow
 from flows.plant import plant
 from flows.teardown import teardown
 from morpheus import site
 from morpheus.errors import MorpheusError, RefusedError
-from morpheus.forest import Forest, Status
+from morpheus.forest import Forest, Node, Status
+from morpheus.machine.beside.local import LocalBeside, LocalFence
 from morpheus.migration import Phase
 from morpheus.nats.config import client_url
-from morpheus.nats.fence import LocalFence
 from morpheus.registry.lease import Hold
 from tests.flows.traffic import traffic
 from tests.nats.grove import wait_for
@@ -58,8 +61,9 @@ def is_whole(here: Here) -> bool:
 
 
 SHORT = 8.0  # seconds after which a fence that nobody renews lifts itself here
-STEPS = ["raise_beside", "bring_over", "check_restored", "fence.close", "finish", "exchange", "prove"]
-BEFORE_COMMIT = STEPS[:4]
+BEFORE_COMMIT = ["raise_beside", "bring_over", "check_restored", "fence.close"]
+STEPS = [*BEFORE_COMMIT, "finish", "beside.exchange", "exchanged", "prove", "beside.remove"]
+PLACES = {"fence": LocalFence, "beside": LocalBeside}
 
 
 class StoppedError(Exception):
@@ -76,7 +80,16 @@ def stopped_at(step: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_migration, "LIFTS_AFTER", SHORT)
         place, _, name = step.rpartition(".")
-        patch.setattr(LocalFence if place else _migration, name, stop)
+        if step == "exchanged":
+            exchange = LocalBeside.exchange
+
+            def stop_afterwards(beside: LocalBeside) -> None:
+                exchange(beside)
+                stop()
+
+            patch.setattr(LocalBeside, "exchange", stop_afterwards)
+        else:
+            patch.setattr(PLACES.get(place, _migration), name, stop)
         yield
 
 
@@ -151,4 +164,24 @@ def test_what_was_committed_by_a_write_without_an_answer_is_not_undone(
         assert (here.oak.migration.phase, len(here.oak.nodes)) == (Phase.COMMITTED, 3)
         grow("oak", cloud="local")
 
+    assert is_whole(here)
+
+
+def test_a_port_that_another_program_takes_meanwhile_is_chosen_again(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant("oak", nodes=1, cloud="local")
+    serve, taken = _migration.serve, contextlib.ExitStack()
+
+    def late(ground: Ground, forest: Forest, node: Node, *rest: Any) -> None:
+        if node.name == "oak-node-2" and not made:
+            made.append(taken.enter_context(socket.create_server(("127.0.0.1", node.ports.client))))
+        serve(ground, forest, node, *rest)
+
+    made: list[socket.socket] = []
+    monkeypatch.setattr(_migration, "serve", late)
+    with taken:
+        grow("oak", cloud="local")
+
+    assert made
     assert is_whole(here)

@@ -57,9 +57,8 @@ class Written:
 class Traffic:
     """The programs of one forest; they begin at once, and end with :meth:`stop`."""
 
-    def __init__(self, forest: Forest, *, lone: int = 3, pause: float = PAUSE, copies: int = 3) -> None:
-        self._copies = copies
-        self._urls = [client_url(node) for node in forest.staying]
+    def __init__(self, urls: Sequence[str], *, lone: int = 3, pause: float = PAUSE, copies: int = 3) -> None:
+        self._copies, self._urls = copies, urls
         self._lone = [f"lone{k}" for k in range(lone)]
         self._pause = pause
         self._over, self._begun = threading.Event(), threading.Event()
@@ -261,14 +260,21 @@ class Traffic:
 @contextlib.contextmanager
 def traffic(forest: Forest, *, lone: int = 3, pause: float = PAUSE, copies: int = 3) -> Iterator[Traffic]:
     """Programs use *forest* while the block runs; afterwards nothing is lost."""
-    programs = Traffic(forest, lone=lone, pause=pause, copies=copies)
+    urls = [client_url(node) for node in forest.staying]
+    with used(Traffic(urls, lone=lone, pause=pause, copies=copies)) as programs:
+        yield programs
+    programs.check()
+
+
+@contextlib.contextmanager
+def used(programs: Traffic) -> Iterator[Traffic]:
+    """The *programs* go on while the block runs; they end well."""
     try:
         yield programs
         programs.fine()
     finally:
         programs.stop()
-    programs.check()
-    print(f"{programs.acknowledged} acknowledged, none lost; longest gap {programs.gap:.2f} s")
+    print(f"{programs.acknowledged} acknowledged; longest gap {programs.gap:.2f} s")
 
 
 @contextlib.asynccontextmanager

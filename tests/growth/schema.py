@@ -6,9 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Kind = Literal["cpu", "memory", "jetstream-memory", "storage", "disk"]
-Why = Literal[
-    "max-nodes", "embedded", "single", "one-machine", "cooldown", "not-sustained", "budget", "disabled"
-]
+Why = Literal["max-nodes", "embedded", "one-machine", "cooldown", "not-sustained", "budget", "disabled"]
 
 
 class Part(BaseModel):

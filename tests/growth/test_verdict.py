@@ -76,7 +76,7 @@ def test_one_becomes_three_and_the_rest_grows_by_the_step(nodes: int, odd: bool,
     verdict = judge(facts(oak(nodes), vitals(1, disk=99)), policy)
 
     assert verdict.suggested == steps(nodes, odd=odd) == step
-    assert (verdict.wanted, verdict.why) == ((step, None) if nodes >= 3 else (0, Why.SINGLE))
+    assert (verdict.wanted, verdict.why) == (step, None)
 
 
 @pytest.mark.parametrize(

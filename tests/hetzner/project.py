@@ -14,8 +14,9 @@ from morpheus.cloud import Order, Server
 from morpheus.cloud.hetzner import HetznerCloud
 from morpheus.errors import TransientError
 from morpheus.machine import NATS, StoreState, store_marker, store_state
+from morpheus.machine.beside import Beside
 from morpheus.settings import FirewallSettings, HetznerSettings, MachineSettings, SshSettings
-from tests.fake_cloud import FakeMachine
+from tests.fake_cloud import FakeMachine, one_server
 from tests.simulator import Latency, Simulator
 
 OURS, THEIRS = "0" * 32, "f" * 32
@@ -40,6 +41,9 @@ class MemoryWays:
         if there is None:
             return FakeMachine(server.name)
         return self._machines.setdefault(str(there.id), self._born(server.name))
+
+    def beside(self, server: Server) -> Beside:
+        return one_server(server)
 
     def store(self, server: Server) -> StoreState:
         machine = self.machine(server)

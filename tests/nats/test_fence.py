@@ -14,11 +14,12 @@ import nats.errors
 import pytest
 
 from morpheus.errors import MachineError, OvertakenError, RefusedError
-from morpheus.machine import NATS, watchman
+from morpheus.machine import NATS
+from morpheus.machine.beside import LIFTS_AFTER, watchman
+from morpheus.machine.beside.local import LocalFence
 from morpheus.nats import access, config, listeners
 from morpheus.nats.admin import api, connected
 from morpheus.nats.config import Entry, Guard
-from morpheus.nats.fence import LocalFence
 from tests.nats.conftest import Planter
 from tests.nats.grove import Grove, wait_for
 
@@ -74,7 +75,7 @@ class Fenced:
 
 @pytest.fixture
 def fenced(plant: Planter) -> Iterator[Fenced]:
-    yield from begin(plant, watchman.LIFTS_AFTER)
+    yield from begin(plant, LIFTS_AFTER)
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_a_fence_that_nobody_renews_lifts_itself_though_its_maker_was_killed(bri
     """Its maker dies with its whole session, in the middle of waiting."""
     code = (
         "import sys; from pathlib import Path; from morpheus.machine import Program;"
-        "from morpheus.machine.local import LocalMachine; from morpheus.nats.fence import LocalFence;"
+        "from morpheus.machine.beside.local import LocalFence, LocalMachine;"
         "folder, guarded, *argv = sys.argv[1:];"
         "LocalFence(LocalMachine('oak-node-1', Path(folder)), Program('nats', tuple(argv)), "
         f"lifts_after={SHORT}).arm(guarded.encode()); print('armed', flush=True); input()"

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import httpx
 
-from morpheus.registry import Registry
+from morpheus.errors import RegistryConflictError
+from morpheus.registry import Registry, Store
 from tests.servers.proxy import Cut, Gate, Plan, Proxy, Request, Say
 from tests.servers.webdav import WebDav
 from tests.servers.writer import add
@@ -104,3 +105,18 @@ def plain_readers(server: WebDav, count: int = 1) -> Iterator[None]:
 
 
 LOCK_TIMEOUT = 1  # seconds here, 30 otherwise
+
+
+def overtake(store: Store, others: int) -> None:
+    """Write so many times, fast; who sleeps may wake up meanwhile, and begin anew, where that takes long."""
+    (text, version, _), k = store.read(), 0
+    while k < others:
+        document = json.loads(text or "")
+        document["forests"]["oak"]["used_numbers"].append(1000 + k)
+        document["revision"] += 1
+        document["writes"] = [*document.get("writes", []), f"write {k}"][-50:]
+        written = json.dumps(document)
+        try:
+            version, text, k = store.write(written, version, backup=False), written, k + 1
+        except RegistryConflictError:
+            text, version, _ = store.read()

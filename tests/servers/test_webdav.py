@@ -32,6 +32,7 @@ from morpheus.wait import wait_until
 from tests.servers.others import (
     LOCK_TIMEOUT,
     first_of,
+    overtake,
     plain_readers,
     published,
     standing_still,
@@ -187,14 +188,7 @@ def test_a_writer_sleeps_while_its_number_is_made_and_pruned(
     gate = Gate(point)
     proxy.schedule(first_of("MOVE", "making", gate))
     with standing_still(gate, sleeper, 2):
-        store = server.store()
-        text, version, _ = store.read()
-        document = json.loads(text or "")
-        for k in range(others):
-            document["forests"]["oak"]["used_numbers"].append(1000 + k)
-            document["revision"] += 1
-            document["writes"] = [*document.get("writes", []), f"write {k}"][-50:]
-            version = store.write(json.dumps(document), version, backup=False)
+        overtake(server.store(), others)
 
     assert sorted(recorded(registry)) == [1, 2, *range(1000, 1000 + others)]
     assert len(list((server.here / "morpheus/registry.versions").iterdir())) <= 24

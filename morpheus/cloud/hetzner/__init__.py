@@ -24,6 +24,7 @@ from morpheus.cloud.hetzner.zones import Zones
 from morpheus.errors import MissingPartError
 from morpheus.forest import Price, check_name
 from morpheus.machine import Machine, StoreState
+from morpheus.machine.beside import Beside
 from morpheus.settings import DnsSettings, FirewallSettings, MachineSettings
 
 
@@ -32,6 +33,9 @@ class Ways(Protocol):
 
     def machine(self, server: Server) -> Machine:
         """Return the way onto *server*."""
+
+    def beside(self, server: Server) -> Beside:
+        """Return the place of a second server of NATS on *server*."""
 
     def store(self, server: Server) -> StoreState:
         """Return what stands in the place of the JetStream store of *server*."""
@@ -157,15 +161,21 @@ class HetznerCloud:
         return homes_beside(self._settings.hetzner, url, username)
 
     def machine(self, server: Server) -> Machine:
-        if self._ways is None:
-            raise MissingPartError(
-                f"{server.name} is entered with the secrets of its forest, and they are not at hand here."
-            )
-        return self._ways.machine(server)
+        return self._way_onto(server).machine(server)
+
+    def beside(self, server: Server) -> Beside:
+        return self._way_onto(server).beside(server)
 
     def store(self, server: Server) -> StoreState:
         # Without a way onto it nobody can see what is on a server; it is there, so nothing is lost.
         return self._ways.store(server) if self._ways else StoreState.HELD
+
+    def _way_onto(self, server: Server) -> Ways:
+        if self._ways is None:
+            raise MissingPartError(
+                f"{server.name} is entered with the secrets of its forest, and they are not at hand here."
+            )
+        return self._ways
 
     def _surroundings(self, registry_id: str, forest: str) -> Surroundings:
         return Surroundings(self._api, self._actions, registry_id, check_name(forest))

@@ -4,8 +4,9 @@ import contextlib
 import hashlib
 import posixpath
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Self
 
 from morpheus.errors import MachineError, PortTakenError
 from morpheus.machine import Layout, Program
@@ -30,8 +31,16 @@ _LOOKS = 50  # per second
 class SshMachine:
     """The machine of one node; root logs in there, so that every path may be written."""
 
-    def __init__(self, name: str, connections: Connections, way: Way, layout: Layout = LAYOUT) -> None:
+    def __init__(  # each one is a fact of the machine
+        self,
+        name: str,
+        connections: Connections,
+        way: Way,
+        layout: Layout = LAYOUT,
+        units: Mapping[str, str] = UNITS,
+    ) -> None:
         self._name, self._connections, self._way, self._layout = name, connections, way, layout
+        self._units = units
 
     @property
     def name(self) -> str:
@@ -52,7 +61,11 @@ class SshMachine:
     def accepting(self, *host_keys: str) -> "SshMachine":
         """The same machine, entered only when it shows one of *host_keys*."""
         way = replace(self._way, host_keys=host_keys)
-        return SshMachine(self._name, self._connections, way, self._layout)
+        return SshMachine(self._name, self._connections, way, self._layout, self._units)
+
+    def standing(self, layout: Layout, units: Mapping[str, str]) -> Self:
+        """The same machine, on which other programs stand elsewhere, in *units* of their own."""
+        return type(self)(self._name, self._connections, self._way, layout, units)
 
     def put(self, path: str, content: bytes, *, mode: int = 0o600, owner: str | None = None) -> bool:
         facts = (path, f"{mode:o}", owner or "", hashlib.sha256(content).hexdigest())
@@ -97,7 +110,7 @@ class SshMachine:
         return attend(self.connection, self._way, command, tell)
 
     def start(self, program: Program) -> None:
-        unit = unit_of(program.name)
+        unit = unit_of(program.name, self._units)
         folder = posixpath.dirname(self._layout.config)
         self.put(f"{folder}/{unit.removesuffix('.service')}.env", _environment(program))
         looks = _LOOKS * (LISTEN_TIMEOUT if program.ports else GRACE)
@@ -119,13 +132,16 @@ class SshMachine:
         return MachineError(f"{unit} of {self._name} ended at once; its last words: {text}")
 
     def reload(self, name: str) -> None:
-        self._script(f"reload {unit_of(name)}", scripts.RELOAD, unit_of(name))
+        unit = unit_of(name, self._units)
+        self._script(f"reload {unit}", scripts.RELOAD, unit)
 
     def stop(self, name: str) -> None:
-        self._script(f"stop {unit_of(name)}", scripts.STOP, unit_of(name), timeout=STOP_TIMEOUT)
+        unit = unit_of(name, self._units)
+        self._script(f"stop {unit}", scripts.STOP, unit, timeout=STOP_TIMEOUT)
 
     def pid(self, name: str) -> int | None:
-        said = self._script(f"ask for {unit_of(name)}", scripts.PID, unit_of(name))
+        unit = unit_of(name, self._units)
+        said = self._script(f"ask for {unit}", scripts.PID, unit)
         return int(said.out.strip() or 0) or None
 
     @contextlib.contextmanager
@@ -140,6 +156,24 @@ class SshMachine:
             MachineError: it fails.
         """
         return self._script(what, script, *arguments, timeout=timeout).out.decode(errors="replace")
+
+    def do(  # what a script needs
+        self,
+        what: str,
+        script: str,
+        *arguments: str,
+        given: bytes = b"",
+        timeout: float = 30.0,
+        fine: tuple[int, ...] = (0,),
+    ) -> int:
+        """Run a script of ours, which is *given* its input; return how it ended: as one of *fine*.
+
+        Raises:
+            MachineError: it ended otherwise.
+        """
+        said = self._script(what, script, *arguments, given=given, timeout=timeout, fine=fine)
+        assert said.code is not None
+        return said.code
 
     def _script(
         self,
@@ -171,9 +205,9 @@ class SshMachine:
         return said
 
 
-def unit_of(name: str) -> str:
+def unit_of(name: str, units: Mapping[str, str] = UNITS) -> str:
     """The systemd unit of a program."""
-    return UNITS.get(name, f"{name}.service")
+    return units.get(name, f"{name}.service")
 
 
 def _environment(program: Program) -> bytes:

@@ -9,6 +9,7 @@ KILL_AFTER = 2  # seconds for a command to end by itself once its time is over
 OVER = (124, 137)  # how timeout(1) ends when the time was over
 
 NOT_THERE = 44
+LIFTED = 45  # a fence does not hold any more
 READ = f"""
 [ -e "$1" ] || exit {NOT_THERE}
 exec cat -- "$1"

@@ -24,7 +24,9 @@ from morpheus import openssh
 from morpheus.cloud import Server
 from morpheus.errors import RefusedError
 from morpheus.machine import NATS, WORKLOAD, StoreState, processes, store_state
+from morpheus.machine.beside import Beside
 from morpheus.machine.local import LocalMachine
+from tests.fake_cloud import one_server
 from tests.flows.hills import Effects
 from tests.flows.valleys.machine import ValleyMachine
 from tests.flows.valleys.plots import WELL, Plot, folder_of
@@ -130,6 +132,9 @@ class ValleyWays:
         if not keys:
             raise RefusedError(f"No host key of {server.name} is recorded.")
         return ValleyMachine(server.name, self._root, server.ip, keys, self._key, self._effects)
+
+    def beside(self, server: Server) -> Beside:
+        return one_server(server)
 
     def store(self, server: Server) -> StoreState:
         machine = self.machine(server)

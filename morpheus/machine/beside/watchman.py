@@ -1,8 +1,6 @@
 """What lifts the fence around a server of this computer when nobody renews it, also when its maker is gone.
 
-A fence is the file ``fence/armed`` in the folder of a machine; renewing it is touching it. The one move of
-that file decides: to ``lifted`` by this program or by who gives up, or to ``closed`` by who has stopped the
-server while it held. So a server that takes messages again is never believed to be closed.
+The fence is the file ``fence/armed`` in the folder of a machine; renewing it is touching it.
 """
 
 import contextlib
@@ -15,16 +13,16 @@ from typing import Any
 from morpheus import host
 from morpheus.files import replace_file
 from morpheus.machine import NATS, Program, processes
+from morpheus.machine.beside import LIFTS_AFTER
 
-NAME, MODULE = "fence", "morpheus.machine.watchman"
-LIFTS_AFTER = 60.0  # seconds after the last renewal
+NAME, MODULE = "fence", "morpheus.machine.beside.watchman"
 _LOOKS_EVERY = 0.2  # seconds
 ARMED, LIFTED, CLOSED, OPEN = (f"{NAME}/{word}" for word in ("armed", "lifted", "closed", "open.conf"))
 
 
 def program(folder: Path, lifts_after: float = LIFTS_AFTER) -> Program:
     """This program for the machine in *folder*."""
-    package = Path(__file__).parents[2]
+    package = Path(__file__).parents[3]
     argv = (sys.executable, "-P", "-m", MODULE, str(folder), str(lifts_after))
     return Program(NAME, argv, {"PYTHONPATH": str(package)})
 

@@ -1,28 +1,83 @@
-"""A fence around the only server of a forest: its programs stay connected, but write nothing meanwhile.
-
-The server reads a configuration in which everybody but who moves the streams may publish nothing, which
-covers acknowledgements and the API as well; right afterwards the usual one is in its place again, so a server
-that is started anew is open. The fence lifts itself when nobody renews it (machine/watchman.py).
-"""
+"""On this computer: a second folder in that of the machine, and a fence that a process of ours lifts."""
 
 import contextlib
 import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from morpheus import host
-from morpheus.errors import MachineError, OvertakenError
+from morpheus.errors import MachineError
 from morpheus.files import make_folder, replace_file
-from morpheus.machine import NATS, Program, processes, watchman
-from morpheus.machine.local import LocalMachine
-from morpheus.machine.watchman import ARMED, CLOSED, LIFTED, LIFTS_AFTER, OPEN
+from morpheus.forest import Ports
+from morpheus.machine import NATS, Program, processes
+from morpheus.machine.beside import ASIDE, CALM, LIFTS_AFTER, NOT_READ, READ, RELOAD_TIMEOUT, lifted, watchman
+from morpheus.machine.beside.watchman import ARMED, CLOSED, LIFTED, OPEN
+from morpheus.machine.local import LocalMachine, free_bytes, is_free
 from morpheus.wait import wait_until
 
-RELOAD_TIMEOUT = 10.0  # seconds until a server has read its configuration
-CALM = 0.3  # seconds after which all that was let in before has come to its stream
-_DONE, _FAILED = "Reloaded server configuration", "Failed to reload server configuration"
+PLACE, KEPT, PORTS = "beside", "store-before", "ports.json"
+
+
+class LocalBeside:
+    """The place of a second server of *machine*, in its folder."""
+
+    def __init__(self, machine: LocalMachine) -> None:
+        self._first = machine
+        self._second = LocalMachine(machine.name, machine.folder / PLACE)
+
+    @property
+    def machine(self) -> LocalMachine:
+        return self._second
+
+    @property
+    def kept(self) -> str:
+        return str(self._first.folder / KEPT)
+
+    def prepare(self, marker: bytes, first: Ports) -> None:
+        folder = self._second.folder
+        make_folder(folder)
+        self._second.put(self._second.layout.marker, marker)
+        chosen = {
+            f"{kind}_port": str(_free_port(getattr(first, kind) + ASIDE)) for kind in ("client", "monitor")
+        }
+        self._second.put(str(folder / PORTS), json.dumps(chosen).encode())
+
+    def ports(self) -> Mapping[str, str]:
+        told = self._second.read(str(self._second.folder / PORTS))
+        if told is None or not Path(self._second.layout.store).exists():
+            return {}
+        chosen: Mapping[str, str] = json.loads(told)
+        return chosen
+
+    def free(self) -> int:
+        return free_bytes(self._first.folder)
+
+    def fence(self, server: Program, lifts_after: float = LIFTS_AFTER) -> "LocalFence":
+        return LocalFence(self._first, server, lifts_after=lifts_after)
+
+    def exchange(self) -> None:
+        new, store = Path(self._second.layout.store), Path(self._first.layout.store)
+        if not new.exists():
+            return  # done before
+        if store.exists():
+            store.rename(self.kept)
+        new.rename(store)
+
+    def remove(self) -> None:
+        self._second.stop(NATS)
+        for left in (self._second.folder, self._first.folder / watchman.NAME):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def discard(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.kept)
+
+
+def _free_port(first: int) -> int:
+    return next(port for port in range(first, first + ASIDE) if is_free(port))
 
 
 class LocalFence:
@@ -36,11 +91,6 @@ class LocalFence:
         return self.machine.folder
 
     def arm(self, guarded: bytes) -> None:
-        """Return once nobody but who moves the streams can write; *guarded* is the configuration for that.
-
-        Raises:
-            MachineError: the server does not run, or does not read it; then it is as it was.
-        """
         self.lift()  # one that was left: its configuration may stand in the place of the usual one
         server, config = processes.find(self._folder, NATS), Path(self.machine.layout.config)
         if server is None:
@@ -70,47 +120,31 @@ class LocalFence:
         time.sleep(CALM)
 
     def renew(self) -> None:
-        """Have the fence hold for its whole time from now on.
-
-        Raises:
-            OvertakenError: it does not hold any more.
-        """
         try:
             os.utime(self._folder / ARMED)
             told = json.loads((self._folder / ARMED).read_text())
         except FileNotFoundError:
-            raise self._lifted() from None
+            raise lifted(self.machine.name) from None
         server = processes.find(self._folder, NATS)
         if server is None or (server.pid, host.start_ticks(server.pid)) != (told["pid"], told["start"]):
-            raise self._lifted()
+            raise lifted(self.machine.name)
 
     def close(self) -> None:
-        """Stop the server for good, while the fence holds: whatever it took stands in what was saved.
-
-        Raises:
-            OvertakenError: the fence did not hold till the end; the server may have taken messages since.
-        """
         self.renew()
         self.machine.stop(NATS)
         try:
             (self._folder / ARMED).rename(self._folder / CLOSED)  # one of two that move it succeeds
         except FileNotFoundError:
-            raise self._lifted() from None
+            self.machine.start(self._server)  # it may have been lifted just before the server stopped
+            raise lifted(self.machine.name) from None
         self.machine.stop(watchman.NAME)
 
     def lift(self) -> None:
-        """Let programs in again, also where the server was stopped for good, or where there is no fence."""
         with contextlib.suppress(FileNotFoundError):
             (self._folder / CLOSED).rename(self._folder / LIFTED)
         watchman.lift(self._folder)
         self.machine.stop(watchman.NAME)
         shutil.rmtree(self._folder / watchman.NAME, ignore_errors=True)
-
-    def _lifted(self) -> OvertakenError:
-        return OvertakenError(
-            f"The fence around {self.machine.name} was lifted before its streams were moved: nobody renewed "
-            "it, or the server was started anew. Nothing is lost, they are where they were. Run this again."
-        )
 
 
 def _await_reload(machine: LocalMachine, said: int) -> None:
@@ -121,14 +155,14 @@ def _await_reload(machine: LocalMachine, said: int) -> None:
         return log[said if said <= len(log) else 0 :].decode(errors="replace")
 
     def enough(text: str) -> bool:
-        return _DONE in text or _FAILED in text
+        return READ in text or NOT_READ in text
 
     def describe(text: str) -> str:
         return (text.splitlines() or ["its log says nothing"])[-1]
 
     what = f"{machine.name} to read its configuration"
     text = wait_until(what, ask, enough, describe, timeout=RELOAD_TIMEOUT)
-    if _FAILED in text:
+    if NOT_READ in text:
         raise MachineError(f"{machine.name} cannot be fenced: {describe(text)}")
 
 
