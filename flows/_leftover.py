@@ -18,6 +18,6 @@ def discard_store(node: Node, cloud: Cloud) -> None:
         beside.discard()
     except OSError as error:  # of this computer
         raise MachineError(
-            f"The old store {beside.kept} cannot be removed: {error.strerror or error}. Remove it by hand, then "
-            "run this again."
+            f"The old store {beside.kept} cannot be removed: {error.strerror or error}. Remove it by hand, "
+            "then run this again."
         ) from error

@@ -100,7 +100,7 @@ def concluded(check: PrefectFuture[Checkup], cloud: str, key: str, *, ask: bool)
     if nodes is None or (ask and not agreed(checked, nodes)):
         return verdict.outcome.value
     try:
-        grow(
+        grown = grow(
             forest.name,
             nodes,
             seen=len(forest.staying),
@@ -112,7 +112,7 @@ def concluded(check: PrefectFuture[Checkup], cloud: str, key: str, *, ask: bool)
     except OvertakenError as error:
         log.info("%s", error)
         return verdict.outcome.value
-    return GREW
+    return GREW if grown.fresh else verdict.outcome.value
 
 
 def tidy(checked: Checkup, cloud: str, key: str) -> None:

@@ -2,67 +2,50 @@
 
 import contextlib
 import os
-import subprocess
+import pty
+import select
 import sys
-import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from tests.nats.grove import wait_for
 
+class Terminal:
+    """``morpheus`` with these *words* at a terminal of its own; ``shown`` is all since the last answer."""
 
-class Command:
-    """``morpheus`` with these *words* at a terminal of its own; stdout is read there as well."""
+    def __init__(
+        self, *words: str, environment: Mapping[str, str] = os.environ, folder: Path | None = None
+    ) -> None:
+        self.shown = ""
+        program = str(Path(sys.executable).with_name("morpheus"))
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(folder or Path.cwd())
+            os.execve(program, [program, *words], {**environment, "TERM": "dumb", "COLUMNS": "200"})
 
-    def __init__(self, *words: str, environment: Mapping[str, str]) -> None:
-        self._terminal, inside = os.openpty()
-        self._heard = b""
-        self.process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("morpheus")), *words],
-            env=dict(environment),
-            stdin=inside,
-            stdout=inside,
-            stderr=inside,
-            start_new_session=True,
-        )
-        os.close(inside)
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+    def expect(self, text: str, timeout: float = 60) -> str:
+        """Everything shown since the last answer, once *text* is in it."""
+        end = time.monotonic() + timeout
+        while text not in self.shown:
+            ready, _, _ = select.select([self.fd], [], [], max(0.0, end - time.monotonic()))
+            assert ready, f"{text!r} was not shown, but: {self.shown}"
+            with contextlib.suppress(OSError):
+                if read := os.read(self.fd, 65536):
+                    self.shown += read.decode(errors="replace")
+                    continue
+            raise AssertionError(f"it ended without {text!r}: {self.shown}")
+        return self.shown
 
-    def _listen(self) -> None:
-        with contextlib.suppress(OSError):  # nobody is at the other end any more
-            while heard := os.read(self._terminal, 4096):
-                self._heard += heard
+    def answer(self, text: str) -> None:
+        self.shown = ""
+        os.write(self.fd, f"{text}\n".encode())
 
-    @property
-    def said(self) -> str:
-        """All that it said so far, and what was typed."""
-        return self._heard.decode(errors="replace").replace("\r\n", "\n")
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
 
-    def wait_asked(self, question: str) -> None:
-        wait_for(lambda: self.said, lambda said: question in said)
-
-    def type(self, line: str) -> None:
-        os.write(self._terminal, f"{line}\n".encode())
-
-    def ended(self) -> int:
-        """The exit code, once it has ended."""
-        code = wait_for(self.process.poll, lambda code: code is not None)
-        self._listener.join(5)
-        assert code is not None
-        return code
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._listener.join(5)
-        os.close(self._terminal)
-
-
-@contextlib.contextmanager
-def at_a_terminal(*words: str, environment: Mapping[str, str] = os.environ) -> Iterator[Command]:
-    command = Command(*words, environment=environment)
-    try:
-        yield command
-    finally:
-        command.close()
+    def end(self) -> int:
+        with contextlib.suppress(OSError):
+            while read := os.read(self.fd, 65536):
+                self.shown += read.decode(errors="replace")
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])

@@ -13,10 +13,10 @@ from morpheus.checkup import Checkup
 from morpheus.cli import asking, looking
 from morpheus.errors import InvalidInputError, MorpheusError, NotReadyError
 from morpheus.expansion import Decision, claimed
-from morpheus.forest import Forest, Migration, Price, check_count
+from morpheus.forest import Forest, Migration, Price, Status, check_count
 from morpheus.growth import Outcome, Policy
 from morpheus.interrupted import NOTHING, leaves
-from morpheus.migration import is_discardable, old_store
+from morpheus.migration import is_discardable, is_moving, old_store
 from morpheus.plan import check_budget
 from morpheus.site import Found
 
@@ -101,11 +101,20 @@ def agreed(checked: Checkup, nodes: int, wish: Wish) -> bool:
         return True
     if not asking.somebody_is_here():
         return False
-    more = nodes - len(checked.forest.staying)
-    if asking.agreed(f"Add {more} node(s)?" if more else "Its expansion was interrupted. Go on with it?"):
+    if asking.agreed(_question(checked, nodes)):
         return True
     asking.tell("Nothing was changed.")
     return False
+
+
+def _question(checked: Checkup, nodes: int) -> str:
+    forest = checked.forest
+    if more := nodes - len(forest.staying):
+        return f"Add {more} node(s)?"
+    if any(node.status == Status.PROVISIONING for node in forest.staying) or is_moving(forest):
+        return "Its expansion was interrupted. Go on with it?"
+    left = ", ".join(node.label for node in forest.nodes if node.leaving)
+    return f"An expansion failed, and was not all taken back ({left}). Finish that?"
 
 
 def preview(checked: Checkup, nodes: int) -> Price:
@@ -175,6 +184,12 @@ def one(  # noqa: PLR0913  # each one is a fact of the check, or what is printed
     done(checked, grown)
     if wish.auto and checked.discards and not dry_run:
         removed(checked.forest.name, asked=False)
+    if grown and wish.nodes and len(grown.forest.staying) < wish.nodes:
+        command = f"morpheus grow {checked.forest.name} --nodes {wish.nodes}"
+        asking.tell(
+            f"What was begun before is finished first; for {wish.nodes} nodes run this again: {command}"
+        )
+        return EXIT_CODES[Outcome.GROW]
     if wanted is not None or wished:
         return 0 if grown else EXIT_CODES[Outcome.GROW]
     return EXIT_CODES[checked.verdict.outcome]

@@ -11,7 +11,6 @@ from morpheus.registry import Registry
 from morpheus.registry.local import LocalStore
 from tests.e2e.conftest import Home
 from tests.servers.webdav import WebDav, wsgidav
-from tests.terminal import at_a_terminal
 
 pytestmark = pytest.mark.long
 
@@ -133,12 +132,12 @@ def test_at_a_terminal_a_backup_is_put_back_once_somebody_agrees(device: Home, t
     registry.update(lambda document, _: document.without_forest("elm"))
     before = registry.read()
 
-    with at_a_terminal("registry", "restore", "1", environment=device.environment) as command:
-        command.wait_asked("Type yes to put it back: ")
-        command.type(typed)
-        assert command.ended() == code
+    terminal = device.at_terminal("registry", "restore", "1")
+    question = terminal.expect("Type yes to put it back: ")
+    assert "goes back to revision 2, written" in question
+    assert ", with oak, elm." in question
+    terminal.answer(typed)
 
-    assert "goes back to revision 2, written" in command.said
-    assert ", with oak, elm." in command.said
+    assert terminal.end() == code, terminal.shown
     assert (registry.read() == before) == bool(code)
     assert ("elm" in registry.read().forests) == (not code)

@@ -20,7 +20,7 @@ from morpheus.registry import Registry
 from tests.growth import schema
 from tests.growth.load import burning
 from tests.nats.grove import Grove
-from tests.terminal import at_a_terminal
+from tests.terminal import Terminal
 
 
 @pytest.fixture(scope="module")
@@ -186,12 +186,12 @@ def test_at_a_terminal_it_is_asked(another: Registry, monkeypatch: pytest.Monkey
 def test_who_ends_it_at_the_question_is_told_that_nothing_was_changed(grove: Grove) -> None:
     before = site.local_registry().read()
 
-    with at_a_terminal("grow", "oak", "--nodes", "4") as command:
-        command.wait_asked("Add 1 node(s)? [y/N] ")
-        command.process.send_signal(signal.SIGINT)
-        assert command.ended() == 130
+    terminal = Terminal("grow", "oak", "--nodes", "4")
+    terminal.expect("Add 1 node(s)? [y/N] ")
+    terminal.signal(signal.SIGINT)
 
-    assert command.said.rstrip().endswith("morpheus: Interrupted. Nothing was changed.")
+    assert terminal.end() == 130
+    assert terminal.shown.rstrip().endswith("morpheus: Interrupted. Nothing was changed.")
     assert site.local_registry().read() == before
 
 

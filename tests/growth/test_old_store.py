@@ -12,7 +12,7 @@ from morpheus.cli.app import app
 from morpheus.forest import Forest, Migration, Node, Status
 from morpheus.health import Health, machines_only
 from morpheus.migration import Phase
-from tests.terminal import at_a_terminal
+from tests.terminal import Terminal
 
 BEGAN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 UNTIL = BEGAN + timedelta(days=7)
@@ -63,15 +63,16 @@ def test_without_a_terminal_it_is_told_what_to_run(recorded: Callable[[Forest], 
 def test_at_a_terminal_the_name_has_to_be_typed(recorded: Callable[[Forest], None]) -> None:
     recorded(oak())
 
-    with at_a_terminal("grow", "oak", "--discard-old-store") as command:
-        command.wait_asked("Type oak to remove it: ")
-        command.type("yes")
-        assert command.ended() == 2
-
-    assert "The old store of oak-node-1 goes: 3.0 MiB of messages, as they were at 2026-01-01 12:00 UTC." in (
-        command.said
+    terminal = Terminal("grow", "oak", "--discard-old-store")
+    question = terminal.expect("Type oak to remove it: ")
+    assert (
+        "The old store of oak-node-1 goes: 3.0 MiB of messages, as they were at 2026-01-01 12:00 UTC."
+        in question
     )
-    assert "That was not oak: nothing was changed." in command.said
+    terminal.answer("yes")
+
+    assert terminal.end() == 2
+    assert "That was not oak: nothing was changed." in terminal.shown
     assert site.local_registry().find("oak") == oak()
 
 

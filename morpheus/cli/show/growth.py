@@ -37,10 +37,11 @@ def grown(checked: "Checkup", done: "Grown | None", *, json: bool) -> None:
     if json:
         print(jsonlib.dumps(growth_fields(checked, done)), flush=True)
     elif done:
-        names = ", ".join(Node(name).label for name in done.fresh) or "nothing more"
+        names = ", ".join(Node(name).label for name in done.fresh)
+        did = f"{names} added" if names else "what was left of a failed expansion was taken out"
         count = len(done.forest.staying)
         say(
-            f"🌲 {done.forest.name} has {count} node(s): {names} added in {done.seconds:.1f} s.",
+            f"🌲 {done.forest.name} has {count} node(s): {did} in {done.seconds:.1f} s.",
             *cost(done.forest.price),
         )
 
