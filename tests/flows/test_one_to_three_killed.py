@@ -32,26 +32,27 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 MARGIN = 20.0  # seconds for a server to start, and for programs to come back, on a busy computer
 PATIENCE = 120.0  # seconds for a command
+CLOSE = "morpheus.machine.beside.local:LocalFence.close"
 OPEN: dict[str, Phase] = {  # where it is killed, and the phase that is recorded then
     "flows._migration:raise_beside": Phase.PREPARED,
     "flows._migration:serve@2": Phase.PREPARED,
     "flows._migration:wait_ready": Phase.PREPARED,
     "flows._migration:note@1": Phase.PREPARED,
-    "morpheus.nats.fence:LocalFence.arm": Phase.FENCED,
-    "morpheus.nats.fence:_await_reload": Phase.FENCED,
+    "morpheus.machine.beside.local:LocalFence.arm": Phase.FENCED,
+    "morpheus.machine.beside.local:_await_reload": Phase.FENCED,
     "flows._migration:bring_over": Phase.FENCED,
     "flows._migration:restore@2": Phase.FENCED,
     "flows._migration:check_restored": Phase.FENCED,
     "flows._migration:note@2": Phase.FENCED,
-    "morpheus.nats.fence:LocalFence.close": Phase.RESTORED,
-    "morpheus.machine.local:LocalMachine.stop@2!": Phase.RESTORED,  # within close: the server, not the fence
+    CLOSE: Phase.RESTORED,
+    f"{CLOSE},morpheus.machine.local:LocalMachine.stop!": Phase.RESTORED,
 }
 CLOSED = {
     "flows._migration:note@3": Phase.RESTORED,
     "flows._migration:finish": Phase.COMMITTED,
     "flows._migration:serve@5": Phase.COMMITTED,
-    "flows._migration:exchange": Phase.COMMITTED,
-    "flows._migration:exchange!": Phase.COMMITTED,
+    "morpheus.machine.beside.local:LocalBeside.exchange": Phase.COMMITTED,
+    "morpheus.machine.beside.local:LocalBeside.exchange!": Phase.COMMITTED,
     "flows._migration:prove": Phase.COMMITTED,
     "flows._migration:settled": Phase.COMMITTED,
 }
