@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("cli_read", "cloud_plant", "local_plant", "registry", "grow_check", "hosts_plant")
+NAMES = ("cli_read", "cloud_plant", "local_plant", "registry", "grow_check", "grow_loss", "hosts_plant")
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.flows import served
 from benchmarks.result import Result
 from morpheus import folders
 from morpheus.machine.binaries import nats_server
@@ -49,19 +50,11 @@ def run() -> Result:
         raise SystemExit("hosts_plant needs root: it boots hosts in namespaces.")
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        os.environ |= {
-            "PREFECT_LOGGING_LEVEL": "CRITICAL",
-            "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        }
         lab = Lab()
         try:
-            with lab.laptop.entered():
-                from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415  # after its settings
-
-                with prefect_test_harness(server_startup_timeout=120):
-                    for size, pairs in PAIRS.items():
-                        figures |= _measured(lab, Path(folder), patch, size, pairs)
+            with lab.laptop.entered(), served(Path(folder)):
+                for size, pairs in PAIRS.items():
+                    figures |= _measured(lab, Path(folder), patch, size, pairs)
         finally:
             lab.close()
     ours, bare = (figures[f"large_{side}"] / figures[f"small_{side}"] for side in ("seconds", "bare_seconds"))

@@ -6,7 +6,6 @@ same questions, and sends the same message through. Both poll every 20 ms.
 """
 
 import asyncio
-import os
 import signal
 import statistics
 import subprocess
@@ -15,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.flows import served
 from benchmarks.result import Result
 from morpheus import folders
 from morpheus.machine.binaries import nats_server
@@ -27,20 +27,8 @@ POLL, TIMEOUT = 0.02, 60.0  # seconds
 
 
 def run() -> Result:
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Path(folder, "morpheus.yaml")
-        settings.touch()  # empty: what this user set is not measured
-        os.environ |= {
-            "MORPHEUS_CONFIG": str(settings),
-            "MORPHEUS_DATA_DIR": f"{folder}/data",
-            "PREFECT_LOGGING_LEVEL": "CRITICAL",
-            "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        }
-        from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415  # after its settings
-
-        with prefect_test_harness(server_startup_timeout=120):
-            ours, bare = _measure(Path(folder))
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder)):
+        ours, bare = _measure(Path(folder))
     figures = {
         "plant_seconds": statistics.median(ours),
         "bare_seconds": statistics.median(bare),

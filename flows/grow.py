@@ -18,7 +18,7 @@ from pydantic import Field
 
 from flows._departure import take_out
 from flows._machines import Ground
-from flows._migration import BESIDE, move, room_to_move, undo_move
+from flows._migration import BESIDE, clear_move, move, room_to_move, undo_move
 from flows._raising import Kit, raise_forest
 from flows._spread import spread_programs, spread_streams
 from flows._story import Phases, publish
@@ -32,7 +32,7 @@ from morpheus.errors import ForestNotFoundError, LeaseLostError, MorpheusError, 
 from morpheus.expansion import Decision, claimed
 from morpheus.forest import MAX_NODES, Forest, Status, check_name, size_warning
 from morpheus.growth import steps
-from morpheus.migration import Phase, begun, is_moving, phase_of
+from morpheus.migration import Phase, begun, is_moving, phase_of, undone
 from morpheus.nats.cluster import CURRENT, Formation
 from morpheus.outfit import Outfit
 from morpheus.plan import check_budget, made_by
@@ -227,13 +227,13 @@ def move_or_begin_anew(ground: Ground, outfit: Outfit) -> tuple[str, ...]:
     hold, migration = ground.hold, ground.hold.forest.migration
     assert migration
     if phase_of(migration) is not Phase.COMMITTED and migration.run != ground.run:
-        count = len(hold.forest.staying)
-        undo_move(ground.cloud, hold, outfit)
-        again = Decision(count, seen=1, expanded=hold.forest.last_expansion)
-        held = room_to_move(hold.forest, ground.cloud, outfit)
+        again = Decision(len(hold.forest.staying), seen=1, expanded=hold.forest.last_expansion)
+        clear_move(ground.cloud, hold, outfit)
+        held, price = room_to_move(undone(hold.forest), ground.cloud, outfit), ground.cloud.price()
 
         def begin(forest: Forest | None, now: datetime) -> Forest | None:
-            grown = forest and claimed(forest, again, ground.run, now, ground.cloud.price())
+            """In one write, so that the budget was kept all the time for what the first run claimed."""
+            grown = forest and claimed(undone(forest), again, ground.run, now, price)
             return grown and begun(grown, ground.run, BESIDE, held, now)
 
         hold.update(begin)

@@ -9,6 +9,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from blocks import open_cloud, open_place, open_registry, open_shelf, removable_vault
+from flows._migration import discard_archives
 from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud
@@ -120,6 +121,7 @@ def remove_all(
     record("end", hold, lambda forest, _: emptied(forest))
     clear(cloud, hold)
     site.access_folder().forget(name)
+    discard_archives(name)
     if vault:
         forget_secrets(vault, hold)
     forget_readings(place, hold)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from morpheus.errors import InvalidInputError, OvertakenError, RefusedError
 from morpheus.forest import MAX_NODES, Forest, Node, Price, Status, check_count, size_word
 from morpheus.growth import CLUSTER, cooling
+from morpheus.migration import check_moved
 from morpheus.trend import duration
 
 
@@ -114,12 +115,14 @@ def check_departure(forest: Forest, name: str) -> None:
 
     Raises:
         InvalidInputError: it has no such node.
-        RefusedError: too few would be left, its workload owns the cluster, or all of it is being torn down.
+        RefusedError: too few would be left, its workload owns the cluster, its streams are on their way into
+            it, or all of it is being torn down.
     """
     if name not in {node.name for node in forest.nodes}:
         names = ", ".join(node.label for node in forest.nodes)
         raise InvalidInputError(f"{forest.name} has no node {name}. It has {names}.")
     _check_stays(forest)
+    check_moved(forest)
     if forest.is_embedded:
         raise RefusedError(
             f"The workload of {forest.name} owns its cluster, so nobody else can move streams away from "

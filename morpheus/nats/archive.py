@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from nats.aio.msg import Msg
 from morpheus.errors import MachineError, NotReadyError, RefusedError, UnreachableError
 from morpheus.files import replace_file
 from morpheus.nats.admin import LIST_TIMEOUT, ApiError, api
+from morpheus.nats.beat import Beat, beating, silent
 from morpheus.nats.holdings import Extent, Span, ages, differences, held, positions
 
 CHUNK, WINDOW = 512 * 1024, 8 * 1024 * 1024  # bytes: of one message, and on their way at most
 BEGIN_TIMEOUT = 120.0  # seconds until a server has looked through a stream and begins to send it
 CHUNK_TIMEOUT = 30.0  # seconds between two chunks; the server itself waits five for an answer
+END_TIMEOUT = 300.0  # seconds until a server that has all of a stream has built it
 RESTORE_TIMEOUT = 60.0  # seconds until a cluster that has just formed has a place for a stream
 SETTLE_TIMEOUT = 60.0  # seconds until copies are current and positions are told; six were seen
 AGED = 2.0  # seconds by which one server may be later than another to let a message expire
@@ -36,14 +38,6 @@ _NOT_YET = {10005, 10023, 10074}  # no suitable peers, insufficient resources, c
 _NAME_TAKEN = {10058, 10130}  # "stream name already in use", and the same of a restore
 _NO_STREAM = 10059
 _WHOLE = {"", "204"}  # statuses of the message that ends a whole archive; 2.15.1 gives it none
-
-
-Beat = Callable[[], None]
-"""Called between parts, for who has to show that it goes on; what it raises ends the work."""
-
-
-def _silent() -> None:
-    """Nobody has to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +63,7 @@ class Archive:
         return Extent.of(self.state)
 
 
-async def save(client: Client, stream: str, folder: Path, beat: Beat = _silent) -> Archive:
+async def save(client: Client, stream: str, folder: Path, beat: Beat = silent) -> Archive:
     """Write *stream* with its consumers into *folder*, durably; an earlier archive of it goes.
 
     Raises:
@@ -106,9 +100,8 @@ async def _receive(client: Client, stream: str, writer: "_Writer", beat: Beat) -
     }
     try:
         await client.flush()
-        begun: Mapping[str, Any] = await api(
-            client, f"$JS.API.STREAM.SNAPSHOT.{stream}", body, timeout=BEGIN_TIMEOUT
-        )
+        asked = api(client, f"$JS.API.STREAM.SNAPSHOT.{stream}", body, timeout=BEGIN_TIMEOUT)
+        begun: Mapping[str, Any] = await beating(beat, asked)
         last = 0
         while not _is_end(stream, chunk := await _next(stream, chunks)):
             last = _in_order(stream, chunk, last)
@@ -189,7 +182,7 @@ def _described(archive: Archive) -> Mapping[str, Any]:
     }
 
 
-async def restore(client: Client, archive: Archive, replicas: int, beat: Beat = _silent) -> None:
+async def restore(client: Client, archive: Archive, replicas: int, beat: Beat = silent) -> None:
     """Bring the stream of *archive* with its consumers into the cluster, with so many *replicas*.
 
     Raises:
@@ -199,21 +192,24 @@ async def restore(client: Client, archive: Archive, replicas: int, beat: Beat = 
         NotReadyError: it had no place for the stream in time.
         UnreachableError: it ended in the middle; what there is of the stream has to be deleted.
     """
-    check_whole(archive)
+    check_whole(archive, beat)
     inbox = await _begun(client, archive, replicas, beat)
     first = True
     for chunk in _chunks(archive.file):
         answer = await _sent(client, archive.stream, inbox, chunk, patient=first)
         first = False
         beat()
-    answer = await _sent(client, archive.stream, inbox, b"", patient=first)
+    answer = await beating(beat, _sent(client, archive.stream, inbox, b"", patient=first))
     if not answer.get("config"):
         raise UnreachableError(f"The cluster did not say whether {archive.stream} was restored.")
 
 
 async def _begun(client: Client, archive: Archive, replicas: int, beat: Beat) -> str:
     """Where the cluster wants the chunks of *archive*."""
-    body = {"config": {**archive.config, "num_replicas": replicas}, "state": archive.state}
+    config = {**archive.config, "num_replicas": replicas}
+    if replicas > 1:
+        config.pop("persist_mode", None)  # one that writes later than it says is only for single copies
+    body = {"config": config, "state": archive.state}
     deadline, silent = time.monotonic() + RESTORE_TIMEOUT, False
     while True:
         try:
@@ -247,7 +243,7 @@ async def _sent(client: Client, stream: str, inbox: str, chunk: bytes, *, patien
     deadline = time.monotonic() + LIST_TIMEOUT
     while True:
         try:
-            answer = await client.request(inbox, chunk, timeout=RESTORE_TIMEOUT)
+            answer = await client.request(inbox, chunk, timeout=CHUNK_TIMEOUT if chunk else END_TIMEOUT)
             break
         except nats.errors.NoRespondersError as error:
             if not patient or time.monotonic() > deadline:
@@ -277,7 +273,7 @@ async def check_restored(  # noqa: PLR0913, PLR0917  # each one is a fact of the
     archives: Sequence[Archive],
     replicas: int,
     old: Client | None = None,
-    beat: Beat = _silent,
+    beat: Beat = silent,
     timeout: float = SETTLE_TIMEOUT,  # noqa: ASYNC109  # of the whole wait
 ) -> None:
     """Return when each of *archives* is in the cluster as it was saved, with all its copies.
@@ -318,7 +314,7 @@ async def _wrong(client: Client, archive: Archive, replicas: int, old: Client | 
     return ", ".join(faults)
 
 
-def check_whole(archive: Archive) -> None:
+def check_whole(archive: Archive, beat: Beat = silent) -> None:
     """Return when the file of *archive* is what was written.
 
     Raises:
@@ -328,6 +324,7 @@ def check_whole(archive: Archive) -> None:
     for chunk in _chunks(archive.file):
         size += len(chunk)
         digest.update(chunk)
+        beat()
     if (size, digest.hexdigest()) != (archive.size, archive.sha256):
         raise MachineError(f"The archive {archive.file} of {archive.stream} is not what was written there.")
 

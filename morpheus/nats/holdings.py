@@ -35,6 +35,8 @@ class Position:
     """How far a consumer came: what it was given and what was acknowledged, and what is left.
 
     ``delivered`` and ``acknowledged`` are sequences of the stream, ``deliveries`` counts every delivery.
+    ``pending`` is not read where a consumer began with the last message per subject: a server that took it
+    over gives it all that is left, but tells too small a number.
     """
 
     delivered: int
@@ -47,13 +49,14 @@ class Position:
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> "Position":
         """Read a consumer's info as the server tells it."""
+        counted = info.get("config", {}).get("deliver_policy") != "last_per_subject"
         return cls(
             delivered=info["delivered"]["stream_seq"],
             deliveries=info["delivered"]["consumer_seq"],
             acknowledged=info["ack_floor"]["stream_seq"],
             unacknowledged=info["num_ack_pending"],
             redelivered=info["num_redelivered"],
-            pending=info["num_pending"],
+            pending=info["num_pending"] if counted else 0,
         )
 
 
@@ -112,8 +115,14 @@ def movable(streams: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     Raises:
         RefusedError: some cannot. A stream with sources does not know in a new cluster how far it came, and
             takes all of their messages a second time; so might a mirror of what is elsewhere or is consumed.
+            What is bound to servers by a placement finds none of those it names.
     """
     configs = {each["config"]["name"]: each["config"] for each in streams}
+    if bound := sorted(name for name, config in configs.items() if config.get("placement")):
+        raise RefusedError(
+            f"The streams {', '.join(bound)} have a placement, which names none of the new servers: "
+            "nothing was changed. Take it out of their configuration, then grow."
+        )
     order: list[str] = []
     left = sorted(configs)
     while ready := [name for name in left if _is_fed_by(configs[name], order, configs)]:
@@ -162,8 +171,16 @@ async def positions(client: Client, stream: str) -> Mapping[str, Position]:
 
 
 def ages(config: Mapping[str, Any]) -> bool:
-    """Whether messages of a stream go by themselves as time passes."""
-    return bool(config.get("max_age") or config.get("allow_msg_ttl"))
+    """Whether messages of a stream go, or come, by themselves as time passes."""
+    return bool(config.get("max_age") or config.get("allow_msg_ttl") or writes_itself(config))
+
+
+def writes_itself(config: Mapping[str, Any]) -> bool:
+    """Whether the server writes into a stream: what is scheduled there, or that messages have expired.
+
+    What it writes behind a fence the new servers write as well, for they know of it.
+    """
+    return bool(config.get("allow_msg_schedules") or config.get("subject_delete_marker_ttl"))
 
 
 def differences(

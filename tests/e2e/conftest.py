@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +24,15 @@ from morpheus.forest import Forest
 from morpheus.machine import NATS, WORKLOAD, processes
 from morpheus.machine.binaries import this_platform
 from morpheus.registry import Registry
+from morpheus.registry.document import Document
 from morpheus.registry.local import LocalStore
 from morpheus.wait import wait_until
 from tests.terminal import Terminal
 
 PATIENCE = 100  # seconds for a command, on a computer that is busy with others
+SOON = timedelta(seconds=10)  # until which the server has made the runs of a schedule
+HOURS_AGO = timedelta(hours=2)
+FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 Answer = TypeVar("Answer")
 
@@ -113,6 +118,16 @@ class Home:
 
     def forest(self, name: str) -> Forest | None:
         return self.registry.find(name)
+
+    def let_grow(self, name: str) -> None:
+        """Have the cooldown of the forest be over, as if hours had passed."""
+
+        def rested(document: Document, now: object) -> Document:
+            forest = document.forests[name]
+            assert forest.last_expansion
+            return document.with_forest(replace(forest, last_expansion=forest.last_expansion - HOURS_AGO))
+
+        self.registry.update(rested)
 
     def running(self, forest: str = "*") -> dict[int, Path]:
         """The folders of all programs of all nodes, by process id and whatever is recorded."""
@@ -232,6 +247,15 @@ class Api:
     def patch(self, path: str, body: Any) -> None:
         self._asked("PATCH", path, body)
 
+    def schedule_soon(self, deployment: str, every: float) -> None:
+        """Let the schedule of the deployment begin in a moment, instead of at some minute of the hour."""
+        found = self.get(f"/deployments/name/{deployment}")
+        begin = datetime.now(UTC) + SOON
+        self.patch(
+            f"/deployments/{found['id']}/schedules/{found['schedules'][0]['id']}",
+            {"active": True, "schedule": {"interval": every, "anchor_date": begin.isoformat()}},
+        )
+
     def _asked(self, method: str, path: str, body: Any = None) -> Any:
         """The answer; as Prefect's own clients do, ask again while SQLite is busy."""
         answer = wait_until(
@@ -287,9 +311,9 @@ class Works:
 
 
 @contextlib.contextmanager
-def working(folder: Path) -> Iterator[Works]:
-    """A home in *folder* whose Prefect server and worker run."""
-    home, others = Home(folder / "home"), folder / "others"
+def working(folder: Path, **environment: str) -> Iterator[Works]:
+    """A home in *folder* whose Prefect server and worker run, with so much more in their *environment*."""
+    home, others = Home(folder / "home", environment), folder / "others"
     others.mkdir(parents=True)
     (others / "runner_storage").touch()  # Prefect's folder for workers, as when another user owns it
     home.more["TMPDIR"] = str(others)

@@ -3,7 +3,6 @@
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import pytest
 from deployments import register
 from morpheus.machine import processes
 from morpheus.wait import wait_until
-from tests.e2e.conftest import NEVER_READY, PATIENCE, REAL, Api, Home, Works, working
+from tests.e2e.conftest import FINAL, NEVER_READY, PATIENCE, REAL, Api, Home, Works, working
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]  # each wait has a bound of its own
-FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+EVERY = 300.0  # seconds between two checks
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,9 @@ def api(works: Works) -> Api:
     """The server, to which the deployments were registered once more by hand; a scheduled run is near."""
     deployed = works.prefect("--no-prompt", "deploy", "--all")
     assert deployed.code == 0, deployed.err
-    schedule_soon(works.api)
+    schedule = works.api.get("/deployments/name/grow-check/scheduled")["schedules"][0]
+    assert (schedule["slug"], schedule["schedule"]["interval"]) == ("sweep", EVERY)
+    works.api.schedule_soon("grow-check/scheduled", EVERY)
     return works.api
 
 
@@ -40,18 +41,6 @@ def home(works: Works) -> Iterator[Home]:
 def early(api: Api) -> Mapping[str, str]:
     """Runs with no parameters at all, started together; their ids."""
     return {name: run(api, name) for name in ("plant/cloud", "teardown/forest", "grow-check/now")}
-
-
-def schedule_soon(api: Api) -> None:
-    """Let the schedule of grow-check begin in a moment, instead of at some minute of the hour."""
-    deployment = api.get("/deployments/name/grow-check/scheduled")
-    schedule = deployment["schedules"][0]
-    assert (schedule["slug"], schedule["schedule"]["interval"]) == ("sweep", 300.0)
-    begin = datetime.now(UTC) + timedelta(seconds=10)
-    api.patch(
-        f"/deployments/{deployment['id']}/schedules/{schedule['id']}",
-        {"active": True, "schedule": {"interval": 300, "anchor_date": begin.isoformat()}},
-    )
 
 
 def run(api: Api, deployment: str, **parameters: Any) -> str:

@@ -10,14 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from morpheus import host, site
 from morpheus.forest import Forest, Status
-from morpheus.registry.document import Document
 from morpheus.registry.lease import DURATION, FRESH
 from morpheus.wait import wait_until
 from morpheus.watch import judged, read_nodes
@@ -26,7 +24,6 @@ from tests.e2e.conftest import PATIENCE, Home, is_free
 pytestmark = [pytest.mark.long, pytest.mark.timeout(500)]  # each wait has a bound of its own
 
 SETTINGS = "growth: {enabled: true, cooldown_minutes: 60, max_nodes: 6}\n"
-HOURS_AGO = timedelta(hours=2)
 TAKEN_OVER = DURATION.total_seconds() + FRESH + PATIENCE  # seconds until another one may have gone on
 _number = itertools.count()
 
@@ -107,16 +104,6 @@ class Field:
             lambda document, now: document.with_forest(replace(document.forests["oak"], last_expansion=now))
         )
 
-    def let_grow(self) -> None:
-        """Have the cooldown be over, as if hours had passed."""
-
-        def rested(document: Document, now: object) -> Document:
-            oak = document.forests["oak"]
-            assert oak.last_expansion
-            return document.with_forest(replace(oak, last_expansion=oak.last_expansion - HOURS_AGO))
-
-        self.home.registry.update(rested)
-
     def wait_grown(self, nodes: int, timeout: float = PATIENCE) -> Forest:
         """Wait until the forest stands with so many nodes and nobody holds it."""
 
@@ -157,12 +144,12 @@ def test_two_that_decide_alike_let_a_forest_grow_once_each_time_it_may(oak: Fiel
     assert oak.forest.used_numbers == (1, 2, 3)
 
     for nodes in (4, 5, 6):
-        oak.let_grow()
+        oak.home.let_grow("oak")
         oak.wait_grown(nodes)
         for each in (first, second):
             each.wait_heard(2)  # which it decided when the forest had grown
         oak.check(nodes)
-    oak.let_grow()
+    oak.home.let_grow("oak")
     for each in (first, second):
         each.wait_heard(2)  # six are all there may be
 
@@ -179,7 +166,7 @@ def test_controllers_that_are_killed_at_any_moment_change_nothing_about_that(oak
         first = oak.start()
         for each in (first, second):
             each.wait_heard()
-        oak.let_grow()
+        oak.home.let_grow("oak")
         time.sleep(moments.uniform(0, 1.5))
         first.end()
         time.sleep(moments.uniform(0, 0.5))
@@ -192,7 +179,7 @@ def test_controllers_that_are_killed_at_any_moment_change_nothing_about_that(oak
 def test_one_that_stood_still_for_longer_than_its_lease_does_nothing_more(oak: Field) -> None:
     first = oak.start()
     first.wait_heard()
-    oak.let_grow()
+    oak.home.let_grow("oak")
     begun: Callable[[], bool] = lambda: oak.forest.status == Status.GROWING  # noqa: E731
     wait_until("the expansion", begun, bool, str, timeout=PATIENCE, interval=0.001)
     wait_until("it to hold no lock", lambda: stands_still(oak.home, first), bool, str, timeout=PATIENCE)

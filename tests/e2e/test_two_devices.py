@@ -96,7 +96,7 @@ def test_a_clock_that_is_off_lets_no_forest_grow_twice(devices: tuple[Woods, Dev
         each.wait_heard()
 
     for nodes in (4, 5):
-        oak.let_grow()
+        oak.home.let_grow("oak")
         oak.wait_grown(nodes)
         for each in (first, second):
             each.wait_heard(2)  # which it decided when the forest had grown

@@ -1,5 +1,6 @@
 """A forest of one becomes one of three under load: nothing is lost, wherever it is stopped."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -13,14 +14,16 @@ from flows._machines import Ground
 from flows.grow import grow
 from flows.plant import plant
 from flows.teardown import teardown
-from morpheus import site
+from morpheus import folders, site
 from morpheus.errors import MorpheusError, RefusedError
+from morpheus.files import make_folder
 from morpheus.forest import Forest, Node, Status
 from morpheus.machine.beside.local import LocalBeside, LocalFence
 from morpheus.migration import Phase
+from morpheus.nats.admin import api, connected
 from morpheus.nats.config import client_url
 from morpheus.registry.lease import Hold
-from tests.flows.traffic import traffic
+from tests.flows.traffic import copies, traffic
 from tests.nats.grove import wait_for
 
 pytestmark = pytest.mark.long
@@ -58,6 +61,11 @@ def is_whole(here: Here) -> bool:
     assert oak.migration.phase == Phase.KEPT
     assert (oak.status, len(oak.nodes)) == (Status.ACTIVE, 3)
     return {node.status for node in oak.nodes} == {Status.ACTIVE}
+
+
+async def make_stream(forest: Forest) -> None:
+    async with connected([client_url(forest.nodes[0])]) as client:
+        await api(client, "$JS.API.STREAM.CREATE.leaf", {"name": "leaf", "subjects": ["leaf"]})
 
 
 SHORT = 8.0  # seconds after which a fence that nobody renews lifts itself here
@@ -141,6 +149,30 @@ def test_stopped_anywhere_it_goes_on_and_loses_nothing(step: str, here: Here) ->
         grow("oak", cloud="local")
 
     assert is_whole(here)
+
+
+def test_what_was_begun_before_is_claimed_all_the_time_and_streams_get_three_copies(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks for room has taken back what the first run made; its budget is nobody else's meanwhile."""
+    plant("oak", nodes=1, cloud="local")
+    asyncio.run(make_stream(here.oak))
+    with stopped_at("raise_beside"), pytest.raises(StoppedError):
+        grow("oak", nodes=5, cloud="local", keep=True)
+    left = folders.data_dir() / "archives" / "oak"
+    make_folder(left)
+    claimed: list[int] = []
+
+    def ask(forest: Forest, *rest: Any) -> int:
+        claimed.append(len(here.oak.nodes))
+        return _migration.room_to_move(forest, *rest)
+
+    monkeypatch.setattr("flows.grow.room_to_move", ask)
+    grow("oak", cloud="local")
+
+    assert (claimed, len(here.oak.nodes)) == ([5], 5)
+    assert {len(each) for each in copies(here.oak).values()} == {3}
+    assert not left.exists()
 
 
 def test_what_was_committed_by_a_write_without_an_answer_is_not_undone(

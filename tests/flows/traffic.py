@@ -38,6 +38,7 @@ DEEP, WORK, KEYS, ATTIC = "deep", "work", "KV_keys", "attic"
 HISTORY, LEAVES = 5, 7  # versions that the bucket keeps of each key, and its keys
 PAUSE = 0.004  # seconds between two messages of a publisher
 AGAIN = 0.02  # seconds until a request that failed is repeated
+AT_ONCE = 200  # messages that are read at once
 PATIENCE = 60.0  # seconds until everything has come that is to come
 REDELIVERED = 3.0  # seconds after which a reader gets again what it did not acknowledge
 UNREAD = 20  # messages that the reader who stands still finds, of which it took and acknowledged some
@@ -82,6 +83,11 @@ class Traffic:
     def gap(self) -> float:
         """The longest time, in seconds, in which one of the publishers got no acknowledgement."""
         return max(each.gap for each in self.written.values())
+
+    @property
+    def kept(self) -> Mapping[str, Sequence[str]]:
+        """What was acknowledged of the streams in which everything stays, by their names."""
+        return {name: self.written[name].ids for name in (DEEP, *self._lone)}
 
     @property
     def acknowledged(self) -> int:
@@ -212,10 +218,10 @@ class Traffic:
     async def _checked(self) -> None:
         async with connection(self._urls) as client:
             stream = client.jetstream(timeout=5)
-            for name in (DEEP, *self._lone):
+            for name, ids in self.kept.items():
                 found = Counter(await contents(stream, name))
-                lost = [each for each in self.written[name].ids if not found[each]]
-                assert not lost, f"{name}: {len(lost)} of {len(self.written[name].ids)} are lost: {lost[:5]}"
+                lost = [each for each in ids if not found[each]]
+                assert not lost, f"{name}: {len(lost)} of {len(ids)} are lost: {lost[:5]}"
                 assert {each: n for each, n in found.items() if n > 1} == {}, f"{name} has some twice"
             for durable, times in self._read.items():
                 twice = {each for each, n in times.items() if n > 1}
@@ -329,12 +335,17 @@ def position(info: ConsumerInfo) -> tuple[Any, ...]:
 
 async def contents(stream: JetStreamContext, name: str) -> Sequence[str]:
     """The ids of all messages of the stream *name*, in order, as its leader has them."""
-    info = await insist(lambda: stream.stream_info(name))
-    ids = []
-    for seq in range(info.state.first_seq or 1, info.state.last_seq + 1):
-        message = await insist(lambda seq=seq: stream.get_msg(name, seq))  # type: ignore[misc]
-        ids.append((message.headers or {})["Nats-Msg-Id"])
+    state = (await insist(lambda: stream.stream_info(name))).state
+    ids: list[str] = []
+    for first in range(state.first_seq or 1, state.last_seq + 1, AT_ONCE):
+        some = range(first, min(first + AT_ONCE, state.last_seq + 1))
+        ids += await asyncio.gather(*(_id(stream, name, seq) for seq in some))
     return ids
+
+
+async def _id(stream: JetStreamContext, name: str, seq: int) -> str:
+    message = await insist(lambda: stream.get_msg(name, seq))
+    return str((message.headers or {})["Nats-Msg-Id"])
 
 
 def copies(forest: Forest) -> Mapping[str, frozenset[str]]:

@@ -5,9 +5,13 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import filelock
 import nats
+import psutil
 
 LONGEST = 60  # seconds until a program ends by itself
 
@@ -43,6 +47,26 @@ def holding(size: int) -> Iterator[None]:
     """A program holds so many bytes of memory."""
     with _running(_HOLD, str(size), speaks=True):
         yield
+
+
+@contextlib.contextmanager
+def filling(folder: Path, size: int) -> Iterator[None]:
+    """A file of so many bytes stands in *folder*."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for begin in range(0, size, 2**20):
+            file.write(b"x" * min(2**20, size - begin))
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def in_memory() -> Iterator[tuple[Path, int]]:
+    """A folder on a file system in memory, and the bytes of all of that; one test at a time fills it."""
+    disk = Path("/dev/shm")
+    assert disk.is_dir(), "this test needs /dev/shm, which every Linux has"
+    lock = filelock.FileLock(Path(tempfile.gettempdir(), f"morpheus-in-memory-{os.getuid()}.lock"))
+    with lock, tempfile.TemporaryDirectory(dir=disk, prefix="morpheus-") as folder:
+        yield Path(folder), psutil.disk_usage(folder).total
 
 
 @contextlib.contextmanager

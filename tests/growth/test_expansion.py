@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from morpheus.cloud import Server
 from morpheus.errors import InvalidInputError, MorpheusError, OvertakenError, RefusedError
 from morpheus.expansion import Decision, check_departure, claimed, shrunk, whole_name
-from morpheus.forest import MAX_NODES, Forest, Node, Price, Status, size_word
+from morpheus.forest import MAX_NODES, Forest, Migration, Node, Price, Status, size_word
 from morpheus.growth import cooling
+from morpheus.migration import Phase
 from morpheus.plan import activated, addressed, check_budget, retired
 from morpheus.registry.document import decode_time, encode_time
 from tests.growth.sample import NOW, PRICE, minutes, oak
 
 RUN = "a-run"
+COMMITTED = Migration(Phase.COMMITTED, RUN, "oak-node-1", "beside", NOW, 5)
 many = settings(max_examples=300)
 
 
@@ -297,6 +299,7 @@ def test_what_is_no_node_stays_as_it_was_said() -> None:
         (oak(1), "oak-node-1", RefusedError, "would have 0 node"),
         (retired(oak(4), ("oak-node-2",)), "oak-node-1", RefusedError, "would have 2 node"),
         (oak(4, status=Status.DELETING), "oak-node-1", RefusedError, "morpheus teardown oak"),
+        (oak(5, migration=COMMITTED), "oak-node-1", RefusedError, "Finish that first with morpheus grow oak"),
     ],
 )
 def test_a_node_that_may_not_leave_is_refused(

@@ -124,7 +124,7 @@ def test_a_status_tells_where_it_is_until_when_and_how_it_goes() -> None:
 def test_a_status_of_a_forest_on_its_way_says_how_to_finish() -> None:
     said = shown(oak(Phase.COMMITTED, Status.GROWING))
 
-    assert "Its streams are on their way into a cluster. To finish: morpheus grow oak" in said
+    assert "To finish its move into a cluster: morpheus grow oak" in said
     assert not [line for line in said if "morpheus plant" in line or "old store" in line]
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from morpheus import vitals
@@ -13,9 +14,9 @@ from morpheus.health import NodeHealth
 from morpheus.nats.monitor import MetaGroup, Reading, Replica
 from morpheus.trend import Kind
 from morpheus.vitals import Measured
-from tests.growth.load import burning, fill, publishing
+from tests.growth.load import burning, fill, filling, holding, in_memory, publishing
 from tests.growth.sample import NOW
-from tests.nats.grove import Grove, wait_for
+from tests.nats.grove import Grove, standing, wait_for
 
 MIB = 2**20
 
@@ -82,13 +83,31 @@ def test_cores_that_burn_call_for_a_node(grove: Grove) -> None:
     assert (outcome, breaches) == (Outcome.GROW, [f"CPU above 60% on node-{k}" for k in (1, 2, 3)])
 
 
-def test_memory_above_its_threshold_calls_for_a_node(grove: Grove) -> None:
-    """Of what this computer really uses; tests/machine/test_gauges.py lets a program take more of it."""
-    seen = measured(grove)
-    used = seen.vitals[0].loads[Kind.MEMORY]
+def test_memory_that_a_program_takes_calls_for_a_node(grove: Grove) -> None:
+    """It takes a tenth of all; the threshold is crossed by less, since others come and go."""
+    before = measured(grove)
+    threshold = round(before.vitals[0].loads[Kind.MEMORY] + 3)
+    with holding(psutil.virtual_memory().total // 10):
+        seen = measured(grove)
 
-    assert verdict(grove, seen, memory=used - 0.1)[0] is Outcome.GROW
-    assert verdict(grove, seen, memory=used + 0.1) == (Outcome.NOTHING, [])
+    assert verdict(grove, before, memory=threshold) == (Outcome.NOTHING, [])
+    outcome, breaches = verdict(grove, seen, memory=threshold)
+    assert (outcome, breaches) == (
+        Outcome.GROW,
+        [f"Memory above {threshold}% on node-{k}" for k in (1, 2, 3)],
+    )
+
+
+def test_a_disk_that_fills_up_calls_for_a_node() -> None:
+    """By a hundredth; the threshold is in the middle. One server, which with all of its own stands there."""
+    with in_memory() as (disk, total), standing(disk, 1) as grove:
+        before = measured(grove)
+        threshold = before.vitals[0].loads[Kind.DISK] + 0.5
+        with filling(disk, total // 100):
+            seen = measured(grove)
+        told = [verdict(grove, each, disk=threshold) for each in (before, seen)]
+
+    assert told == [(Outcome.NOTHING, []), (Outcome.MAY_NOT, [f"Disk above {threshold:g}% on node-1"])]
 
 
 @pytest.mark.parametrize(

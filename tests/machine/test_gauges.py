@@ -1,6 +1,5 @@
 """How busy a machine is, as it tells itself and as this computer knows it."""
 
-import uuid
 from dataclasses import astuple
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from morpheus.errors import MachineError
 from morpheus.machine import gauges
 from morpheus.machine.local import LocalMachine
 from tests.fake_cloud import FakeMachine
-from tests.growth.load import burning, holding
+from tests.growth.load import burning, filling, holding, in_memory
 
 SAID = """\
 cpu  1000 0 500 8000 400 0 100 0 0 0
@@ -89,19 +88,11 @@ def test_memory_that_a_program_holds_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_is_seen() -> None:
-    """On a file system in memory, which is filled by a hundredth."""
-    disk = Path("/dev/shm")
-    assert disk.is_dir(), "this test needs /dev/shm, which every Linux has"
-    total = psutil.disk_usage(str(disk)).total
-    before = gauges.of_this_computer(str(disk), 0.1).disk
-    big = disk / f"morpheus-{uuid.uuid4().hex}"
-    try:
-        with big.open("wb") as file:
-            for _ in range(total // 100 // 2**20):
-                file.write(b"x" * 2**20)
-        after = gauges.of_this_computer(str(disk), 0.1).disk
-    finally:
-        big.unlink(missing_ok=True)
+    """By a hundredth."""
+    with in_memory() as (disk, total):
+        before = gauges.of_this_computer(str(disk), 0.1).disk
+        with filling(disk, total // 100):
+            after = gauges.of_this_computer(str(disk), 0.1).disk
 
     assert after - before == pytest.approx(1, abs=0.3)
 

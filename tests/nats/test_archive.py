@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 
 import nats
 import nats.errors
@@ -12,6 +13,7 @@ from nats.js.client import JetStreamContext
 
 from morpheus.machine import NATS
 from morpheus.nats import archive, holdings
+from morpheus.nats.admin import api, connected
 from morpheus.nats.archive import Archive
 from tests.nats.grove import Grove
 from tests.nats.kinds import COUNT, KINDS, OBJECT, READERS, at, everything, insist, raw_config
@@ -87,6 +89,31 @@ def test_after_a_rolling_restart_readers_go_on_and_what_was_written_is_not_writt
             await insist(lambda: is_empty(stream, "work"))
             given = await read_all(stream, "deep", "pull")
             assert len(given) == len(set(given)) == COUNT - 4 - 25
+
+    asyncio.run(run())
+
+
+def test_what_single_servers_alone_have_and_what_others_count_otherwise_is_moved(
+    old: Grove, new: Grove, restored: tuple[Archive, ...], tmp_path: Path
+) -> None:
+    """A stream that writes later than it says, with a reader that began at the last message per subject."""
+    reader = {"durable_name": "last", "deliver_policy": "last_per_subject", "filter_subjects": ["swift.0"]}
+    swift = {"name": "swift", "subjects": ["swift.*"], "persist_mode": "async"}
+
+    async def run() -> None:
+        async with connected(old.urls()) as source, connected(new.urls()) as target:
+            await api(source, "$JS.API.STREAM.CREATE.swift", swift)
+            created = {"stream_name": "swift", "config": {**reader, "ack_policy": "explicit"}}
+            await api(source, "$JS.API.CONSUMER.DURABLE.CREATE.swift.last", created)
+            try:
+                for _ in range(9):
+                    await source.request("swift.0")
+                kept = await archive.save(source, "swift", tmp_path)
+                await archive.restore(target, kept, 3)
+                await archive.check_restored(target, [kept], 3)
+            finally:
+                for client in (source, target):
+                    await archive.delete(client, "swift")
 
     asyncio.run(run())
 

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from nats.js.api import (
 )
 
 from morpheus.errors import MachineError, NotReadyError, RefusedError, UnreachableError
-from morpheus.nats import archive, holdings
+from morpheus.nats import archive, beat, holdings
 from morpheus.nats.admin import ApiError, api, connected, stream_names
 from morpheus.nats.archive import Archive
 from tests.machine.conftest import free_ports
@@ -192,6 +193,30 @@ def test_a_server_that_breaks_off_leaves_no_archive(bare: str, tmp_path: Path) -
         asyncio.run(run())
     assert [each.name[-7:] for each in tmp_path.iterdir() if each.suffix != ".json"] == [".stream"]
     assert archive.saved(tmp_path)[0].file.read_bytes() == b"onetwo"
+
+
+def test_who_waits_for_a_server_that_looks_through_a_large_stream_shows_that_it_goes_on(
+    bare: str, tmp_path: Path
+) -> None:
+    beats: list[float] = []
+
+    async def run() -> None:
+        async with connected([bare]) as other, connected([bare]) as client:
+
+            async def answer(request: Msg) -> None:
+                await asyncio.sleep(5 * beat.EVERY)
+                await request.respond(json.dumps({"config": {"name": "large"}, "state": {}}).encode())
+                await other.publish(json.loads(request.data)["deliver_subject"], b"")
+
+            await other.subscribe("$JS.API.STREAM.SNAPSHOT.large", cb=answer)
+            await other.subscribe("$JS.API.CONSUMER.LIST.large", cb=say(b"{}"))
+            await other.flush()
+            await archive.save(client, "large", tmp_path, lambda: beats.append(time.monotonic()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beat, "EVERY", 0.1)
+        asyncio.run(run())
+    assert len(beats) >= 4
 
 
 def say(words: bytes) -> Callable[[Msg], Awaitable[None]]:

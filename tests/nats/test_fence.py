@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -285,6 +286,35 @@ def test_who_lifts_a_fence_may_be_killed_in_the_middle(brief: Fenced) -> None:
     folder = brief.machine.folder
 
     (folder / watchman.ARMED).rename(folder / watchman.LIFTED)
+
+    wait_for(brief.written, bool, timeout=5)
+
+
+def test_where_nothing_can_be_written_any_more_a_fence_is_lifted(fenced: Fenced) -> None:
+    fenced.arm()
+    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        watchman.lift(fenced.machine.folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+
+    wait_for(fenced.written, bool, timeout=5)
+
+
+def test_who_lifts_a_fence_does_not_give_up(brief: Fenced) -> None:
+    """What it needs cannot be read at first."""
+    brief.arm()
+    config = brief.machine.folder / watchman.OPEN
+    usual = config.read_bytes()
+    config.unlink()
+    config.mkdir()
+    log = brief.machine.folder / f"{watchman.NAME}.out"
+    wait_for(lambda: log.exists() and "Is a directory" in log.read_text(), bool, timeout=SHORT + 5)
+
+    config.rmdir()
+    config.write_bytes(usual)
 
     wait_for(brief.written, bool, timeout=5)
 

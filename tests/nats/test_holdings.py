@@ -78,7 +78,13 @@ def test_time_takes_no_more_than_it_took_from_the_original() -> None:
     ]
 
 
-@pytest.mark.parametrize("config", [{"max_age": 1}, {"allow_msg_ttl": True}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        *({"max_age": 1}, {"allow_msg_ttl": True}),
+        *({"allow_msg_schedules": True}, {"subject_delete_marker_ttl": 1}),
+    ],
+)
 def test_streams_with_a_time_age(config: dict[str, Any]) -> None:
     assert ages(config)
     assert not ages({"max_age": 0, "allow_msg_ttl": False})
@@ -96,6 +102,13 @@ def test_a_mirror_comes_after_what_it_mirrors() -> None:
     chain = [stream("a", mirror={"name": "b"}), stream("b", mirror={"name": "c"}), stream("c"), stream("d")]
 
     assert movable(chain) == ("c", "d", "b", "a")
+
+
+def test_what_is_bound_to_other_servers_is_refused() -> None:
+    with pytest.raises(RefusedError, match="The streams a, b have a placement"):
+        movable(
+            [stream("b", placement={"tags": ["ssd"]}), stream("a", placement={"cluster": "x"}), stream("c")]
+        )
 
 
 @pytest.mark.parametrize(

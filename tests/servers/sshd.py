@@ -24,6 +24,8 @@ from morpheus.machine.ssh.machine import unit_of
 from morpheus.wait import wait_until
 from tests.servers import free_port
 
+SSHD = Path("/usr/sbin/sshd")
+INSTALL = "on Debian, apt install openssh-server"
 PROGRAMS = Path(__file__).parent / "systemd"
 CONFIG = """
 Include {folder}/sshd_config.d/*.conf
@@ -79,10 +81,9 @@ class Sshd:
 
     def start(self) -> None:
         """Start it, and return when it listens."""
-        program = "/usr/sbin/sshd"
-        assert Path(program).exists(), "this needs OpenSSH's server: apt install openssh-server"
+        assert SSHD.exists(), f"this needs OpenSSH's server: {INSTALL}"
         arguments = ["-D", "-f", str(self.folder / "sshd_config"), "-E", str(self.folder / "sshd.log")]
-        self.process = subprocess.Popen([program, *arguments])
+        self.process = subprocess.Popen([SSHD, *arguments])
         reload = self.folder / "units" / "ssh.service"
         reload.write_text(f"#!/bin/sh\nkill -HUP {self.process.pid}\n")
         reload.chmod(0o755)

@@ -318,7 +318,7 @@ def ports(node: Node) -> str:
 def healing(forest: Forest) -> str:
     """How to heal it, or how to finish what keeps it from being whole."""
     if forest.migration and forest.migration.phase != migration_.Phase.KEPT:
-        return f"Its streams are on their way into a cluster. To finish: {me()} grow {forest.name}"
+        return f"To finish its move into a cluster: {me()} grow {forest.name}"
     return f"To heal it: {me()} plant {where(forest)} --name {forest.name}"
 
 

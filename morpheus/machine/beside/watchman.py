@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from morpheus import host
+from morpheus.errors import MorpheusError
 from morpheus.files import replace_file
 from morpheus.machine import NATS, Program, processes
 from morpheus.machine.beside import LIFTS_AFTER
@@ -37,14 +38,26 @@ def watch(folder: Path, lifts_after: float) -> None:
         try:
             found = (folder / ARMED).stat().st_mtime_ns
         except FileNotFoundError:
-            lift(folder)  # who lifts it may have been killed in the middle
+            open_again(folder)  # who lifts it may have been killed in the middle
             return
         if found != touched:
             touched, since = found, host.awake_seconds()
         if host.awake_seconds() - since > lifts_after:
-            lift(folder)
+            open_again(folder)
             return
         time.sleep(_LOOKS_EVERY)
+
+
+def open_again(folder: Path) -> None:
+    """Lift it, and do not give up: nobody else may be there to do it."""
+    while True:
+        try:
+            lift(folder)
+        except (OSError, MorpheusError) as error:
+            print(error, flush=True)  # into the log of this program
+            time.sleep(_LOOKS_EVERY)
+        else:
+            return
 
 
 def lift(folder: Path) -> None:
@@ -56,9 +69,11 @@ def lift(folder: Path) -> None:
         (folder / ARMED).rename(folder / LIFTED)  # one of two that move it succeeds
     try:
         told: dict[str, Any] = json.loads((folder / LIFTED).read_text())
-        replace_file(Path(told["config"]), (folder / OPEN).read_bytes())
+        usual, config = (folder / OPEN).read_bytes(), Path(told["config"])
     except FileNotFoundError:
         return
+    if not config.exists() or config.read_bytes() != usual:  # what is right already needs no room on the disk
+        replace_file(config, usual)
     if processes.find(folder, NATS):
         processes.reload(folder, NATS)
     else:

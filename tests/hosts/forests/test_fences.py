@@ -1,6 +1,7 @@
 """The fence around the server of a machine: nobody writes past it, and nothing stays closed."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterator
 
@@ -141,6 +142,45 @@ def test_a_machine_that_starts_anew_with_the_wrong_configuration_opens_itself(on
     with pytest.raises(OvertakenError):
         one.fence.close()
     assert one.is_open()
+
+
+@contextlib.contextmanager
+def mounted(one: Fenced, *how: str) -> Iterator[None]:
+    """Something is mounted while the block runs; the last word of *how* says where."""
+    assert one.host.run(["mount", *how]).returncode == 0
+    try:
+        yield
+    finally:
+        one.host.run(["umount", "--lazy", how[-1]])
+
+
+def test_a_full_disk_leaves_nothing_closed_whatever_is_the_first_that_it_has_no_room_for(one: Fenced) -> None:
+    before, failed = one.usual, 0
+    one.host.run(["mkdir", "-p", places.FENCE])
+    for pages in range(2, 10):
+        with mounted(one, "-t", "tmpfs", "-o", f"size={4 * pages}k", "tmpfs", places.FENCE):
+            try:
+                one.fence.arm(one.guarded)
+            except MachineError:
+                failed += 1
+            else:
+                one.fence.lift()
+                assert failed
+                return
+            assert one.usual == before
+            assert one.written(), f"closed with {pages} pages"
+            assert one.watchman() == "inactive"
+    pytest.fail("there never was room enough")
+
+
+def test_where_nothing_can_be_written_any_more_it_is_lifted(one: Fenced) -> None:
+    one.fence.arm(one.guarded)
+
+    with mounted(one, "--bind", places.SETTINGS, places.SETTINGS):
+        one.host.run(["mount", "-o", "remount,bind,ro", places.SETTINGS])
+        one.fence.lift()
+
+        assert one.is_open()
 
 
 def test_a_server_that_cannot_read_it_is_as_it_was(one: Fenced) -> None:
