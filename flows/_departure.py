@@ -63,12 +63,12 @@ def depart(cloud: Cloud, hold: Hold, outfit: Outfit, name: str, wait: Provisioni
     """
     access, node = outfit.access, hold.forest.node(name)
     assert access  # what workloads bring is theirs
-    members = _members(hold.forest, cloud)
-    if name not in members:  # it may be about to come
-        _silence(cloud, hold, node)
-        members = _members(hold.forest, cloud)
-    if name in members:
-        rest = [each for each in hold.forest.staying if each.name in members and each.name != name]
+    counted = members(hold.forest, cloud)
+    if name not in counted:  # it may be about to come
+        silence(cloud, hold, node)
+        counted = members(hold.forest, cloud)
+    if name in counted:
+        rest = [each for each in hold.forest.staying if each.name in counted and each.name != name]
         leaving = Leaving(cloud, hold, outfit, access, node, rest, wait)
         _give_away(leaving)
         hold.check()
@@ -104,7 +104,7 @@ def discard(cloud: Cloud, hold: Hold, outfit: Outfit | None, name: str) -> None:
     log.info("%s: gone", name)
 
 
-def _members(forest: Forest, cloud: Cloud) -> frozenset[str]:
+def members(forest: Forest, cloud: Cloud) -> frozenset[str]:
     """The nodes that the cluster of *forest* counts.
 
     Raises:
@@ -127,7 +127,7 @@ def _members(forest: Forest, cloud: Cloud) -> frozenset[str]:
     )
 
 
-def _silence(cloud: Cloud, hold: Hold, node: Node) -> None:
+def silence(cloud: Cloud, hold: Hold, node: Node) -> None:
     """Stop what runs on the machine of *node*; one that cannot be entered goes at once."""
     hold.check()
     machine = machine_of(node, cloud)
@@ -152,7 +152,7 @@ def _give_away(leaving: Leaving) -> None:
         _empty(leaving)
         hold.update(lambda forest, _: retired(forest, (node.name,)) if forest else None)
         _step_down(leaving)
-        _silence(cloud, hold, node)
+        silence(cloud, hold, node)
         log.info("%s: stopped, with no stream on it", node.name)
         if not (late := wait_streams(hold.forest, cloud, leaving.access.app_seed, (), timeout=SETTLED)):
             return

@@ -14,6 +14,7 @@ from flows._departure import depart
 from flows._machines import Ground, bring_up, deliver
 from flows._peers import answering, remove_peers, streams_at_stake
 from flows._proof import prove
+from flows._recall import recall
 from morpheus import folders, site
 from morpheus.cloud import Cloud
 from morpheus.embedded import EmbeddedOutfit, check_heal, is_wanted
@@ -135,6 +136,7 @@ def raise_forest(ground: Ground) -> tuple[str, ...]:
     """From whatever is there to an active forest; returns the streams that were lost before."""
     hold, outfit = ground.hold, ground.outfit
     check_moved(hold.forest)
+    recalled = recall(ground)
     steps, departing = planned(ground)
     if departing and outfit:
         bring_up(ground, subjects(steps, Verb.REVIVE))
@@ -171,4 +173,7 @@ def raise_forest(ground: Ground) -> tuple[str, ...]:
     if hold.forest.is_embedded and outfit:
         deliver(ground, outfit, hold.forest.staying)  # as it stands in the registry now
     ground.phases.ended("active")
+    for name in recalled:
+        assert outfit
+        leave(name, ground.cloud, outfit, hold, ground.wait)
     return lost

@@ -121,10 +121,10 @@ def grow(  # noqa: C901, PLR0913, PLR0917  # each one is a fact of the decision,
     phases = Phases()
     let_wait()
     run, settings = this_run(), config.load()
-    if auto and not settings.growth.enabled:
-        raise RefusedError(f"{name} does not grow unasked, for growth.enabled is false: nothing was changed.")
     where, known = open_home(settings, check_name(name), cloud, registry)
     forest = recorded(known, name, settings)
+    if auto and not settings.growth.enabled and not is_moving(forest):  # whose programs may wait for its end
+        raise RefusedError(f"{name} does not grow unasked, for growth.enabled is false: nothing was changed.")
     where.check(creates=True)
     kit = Kit.of(where, settings, registry, key)
     if forest.status == Status.ACTIVE:

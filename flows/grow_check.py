@@ -17,11 +17,12 @@ from pydantic import Field
 
 from blocks import open_cloud
 from flows._growth import announce, publish
+from flows.discard import discard_old_store
 from flows.grow import grow, sweep
 from morpheus import checkup, keyring, site
 from morpheus import settings as config
 from morpheus.checkup import Checkup
-from morpheus.errors import ForestNotFoundError, MachineError, OvertakenError
+from morpheus.errors import ForestBusyError, ForestNotFoundError, MachineError, OvertakenError
 from morpheus.site import Found
 from tasks._retry import RETRYING
 
@@ -75,6 +76,7 @@ def grow_check(
         name = each.forest.name
         try:
             verdicts[name] = concluded(check, cloud, key, ask=ask)
+            tidy(check.result(), cloud, key)
         except Exception as error:  # noqa: BLE001  # one forest never keeps the others from being looked at
             log.error("%s: %s", name, error)  # noqa: TRY400  # the sentence says it all
             faults[name] = error
@@ -98,7 +100,7 @@ def concluded(check: PrefectFuture[Checkup], cloud: str, key: str, *, ask: bool)
     if nodes is None or (ask and not agreed(checked, nodes)):
         return verdict.outcome.value
     try:
-        grow(
+        grown = grow(
             forest.name,
             nodes,
             seen=len(forest.staying),
@@ -110,7 +112,17 @@ def concluded(check: PrefectFuture[Checkup], cloud: str, key: str, *, ask: bool)
     except OvertakenError as error:
         log.info("%s", error)
         return verdict.outcome.value
-    return GREW
+    return GREW if grown.fresh else verdict.outcome.value
+
+
+def tidy(checked: Checkup, cloud: str, key: str) -> None:
+    """Discard the old store of a forest that stands, once the time is over for which it is kept."""
+    if not checked.discards:
+        return
+    try:
+        discard_old_store(checked.forest.name, asked=False, cloud=cloud, key=key)
+    except ForestBusyError as error:
+        log.info("%s", error)  # the next check finds it again
 
 
 def agreed(checked: Checkup, nodes: int) -> bool:

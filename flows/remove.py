@@ -46,8 +46,7 @@ def remove_node(
     node = whole_name(forest, node)
     check_departure(forest, node)
     kit = Kit.of(where, settings, registry, key)
-    if not forest.node(node).leaving:
-        check_well(forest, *kit.opened(forest), without=node)
+    check_well(forest, *kit.opened(forest), without=node)
 
     def allowed(document: Document, _: datetime) -> Document:
         if name not in document.forests:

@@ -10,6 +10,7 @@ from morpheus.forest import Forest, Price, Status
 from morpheus.growth import Facts, Outcome, Policy, Verdict, judge, point
 from morpheus.health import Health
 from morpheus.history import History
+from morpheus.migration import is_discardable
 from morpheus.registry.lease import check_free
 from morpheus.settings import Settings
 from morpheus.site import Found
@@ -58,6 +59,12 @@ class Checkup:
         """How many nodes it is to have if a person says yes, who may more than nobody."""
         suggested = self.verdict.suggested if self.verdict.a_person_may else 0
         return self.target or (len(self.forest.staying) + suggested if suggested else None)
+
+    @property
+    def discards(self) -> bool:
+        """Whether it stands, and keeps an old store whose time is over."""
+        stands = self.forest.status == Status.ACTIVE and self.health.formation.formed
+        return stands and is_discardable(self.forest, self.facts.now, asked=False)
 
     @property
     def reading(self) -> Point:

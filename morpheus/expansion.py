@@ -136,6 +136,11 @@ def check_departure(forest: Forest, name: str) -> None:
         )
 
 
+def recalled(forest: Forest, *names: str) -> Forest:
+    """*forest* with the nodes *names*, which were on their way out, as its own again."""
+    return forest.with_nodes(*(replace(forest.node(name), status=Status.ACTIVE) for name in names))
+
+
 def shrunk(forest: Forest, *names: str) -> Forest:
     """*forest* without the nodes *names*, whose machines are gone, and active when all others are."""
     rest = forest.without(*names)

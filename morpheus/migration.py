@@ -169,15 +169,23 @@ def is_discardable(forest: Forest, now: datetime, *, asked: bool) -> bool:
     Raises:
         RefusedError: somebody asked, and the streams are not all in the cluster yet.
     """
-    phase, migration = phase_of(forest.migration), forest.migration
-    if asked and phase not in {None, Phase.KEPT}:
+    migration = forest.migration
+    if asked and is_moving(forest):
         raise RefusedError(
             f"The streams of {forest.name} are on their way, and the old store may be needed: nothing was "
             f"changed. Finish that first with morpheus grow {forest.name}."
         )
-    if migration is None or phase is not Phase.KEPT:
+    if migration is None or migration.phase != Phase.KEPT:
         return False
     return asked or (migration.kept_until is not None and migration.kept_until <= now)
+
+
+def old_store(forest: Forest) -> Migration | None:
+    """The move of which the old store is kept on a node of *forest*; None where there is no such store."""
+    migration = forest.migration
+    if migration is None or migration.phase != Phase.KEPT:
+        return None
+    return migration if migration.node in {node.name for node in forest.nodes} else None
 
 
 def discarded(forest: Forest) -> Forest:

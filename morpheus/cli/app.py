@@ -162,6 +162,10 @@ def grow(  # noqa: PLR0913  # the options of the command
         typer.Option("--threshold", min=1, max=100, help="Percent, in the place of every threshold."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Check again and again, and never grow.")] = False,
+    discard: Annotated[
+        bool,
+        typer.Option("--discard-old-store", help="Remove what one node left that became three; never grow."),
+    ] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Check whether a forest needs more nodes, and add them; exit codes are in docs/grow.md."""
@@ -172,6 +176,11 @@ def grow(  # noqa: PLR0913  # the options of the command
             "--watch only looks, and --auto adds what the load calls for: leave one of the options out."
         )
     as_json, wish = output is Output.JSON, growing.Wish(nodes, auto, yes)
+    if discard:
+        if watch or nodes or auto or dry_run or threshold:
+            raise InvalidInputError("--discard-old-store only removes that: leave the other options out.")
+        show.sentence(growing.discard(name, yes=yes, ask=show.ask_for_old_store), json=as_json)
+        return
     seen = functools.partial(show.growth, json=as_json)
     done = functools.partial(show.grown, json=as_json)
     if watch:

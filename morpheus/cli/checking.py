@@ -124,9 +124,8 @@ def _registry(settings: Settings) -> Sequence[Question]:
     def question() -> str:
         report = care.check(store)
         if report.faults:
-            raise RegistryBrokenError(
-                f"{report.url}: {'; '.join(report.faults)}. See morpheus registry backups and restore."
-            )
+            hint = "" if report.moved_to else " See morpheus registry backups and restore."
+            raise RegistryBrokenError(f"{report.url}: {'; '.join(report.faults)}.{hint}")
         names = ", ".join(Registry(store).read().forests)
         return f"{report.url} can be read: {f'the forests are {names}' if names else 'no forests yet'}"
 

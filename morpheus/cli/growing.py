@@ -1,5 +1,6 @@
 """Growing from the command line: find the forest, check it, ask, and say how the command ends."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,10 @@ from morpheus.checkup import Checkup
 from morpheus.cli import asking, looking
 from morpheus.errors import InvalidInputError, MorpheusError, NotReadyError
 from morpheus.expansion import Decision, claimed
-from morpheus.forest import Price, check_count
+from morpheus.forest import Forest, Migration, Price, Status, check_count
 from morpheus.growth import Outcome, Policy
+from morpheus.interrupted import NOTHING, leaves
+from morpheus.migration import is_discardable, is_moving, old_store
 from morpheus.plan import check_budget
 from morpheus.site import Found
 
@@ -98,11 +101,20 @@ def agreed(checked: Checkup, nodes: int, wish: Wish) -> bool:
         return True
     if not asking.somebody_is_here():
         return False
-    more = nodes - len(checked.forest.staying)
-    if asking.agreed(f"Add {more} node(s)?" if more else "Its expansion was interrupted. Go on with it?"):
+    if asking.agreed(_question(checked, nodes)):
         return True
     asking.tell("Nothing was changed.")
     return False
+
+
+def _question(checked: Checkup, nodes: int) -> str:
+    forest = checked.forest
+    if more := nodes - len(forest.staying):
+        return f"Add {more} node(s)?"
+    if any(node.status == Status.PROVISIONING for node in forest.staying) or is_moving(forest):
+        return "Its expansion was interrupted. Go on with it?"
+    left = ", ".join(node.label for node in forest.nodes if node.leaving)
+    return f"An expansion failed, and was not all taken back ({left}). Finish that?"
 
 
 def preview(checked: Checkup, nodes: int) -> Price:
@@ -132,8 +144,10 @@ def everywhere(
 
     One that fails keeps none of the others from its check.
     """
-    codes = []
-    for found in site.everything(config.load()):
+    codes, forests = [], site.everything(config.load())
+    if not forests:
+        asking.tell("There are no forests yet, so nothing was checked.")
+    for found in forests:
         try:
             codes.append(one(found, threshold, Wish(auto=True), dry_run=dry_run, seen=seen, done=done))
         except MorpheusError as error:
@@ -155,20 +169,55 @@ def one(  # noqa: PLR0913  # each one is a fact of the check, or what is printed
 
     *seen* is told what was seen, and what the wish costs, before anybody is asked; *done* what came of it.
     """
-    checked, grown = check(found, threshold, keep=not dry_run), None
-    nodes = target(checked, wish)
-    wished = wish.nodes is not None and nodes is not None and not checked.unfinished
-    seen(checked, preview(checked, nodes) if wished and nodes else None)
-    if nodes is None or dry_run:
-        done(checked, None)
-        return EXIT_CODES[Outcome.GROW if wished else checked.verdict.outcome]
-    if agreed(checked, nodes, wish):
-        grown = expand(checked, nodes, auto=wish.auto)
-    elif not asking.somebody_is_here():
+    with contextlib.nullcontext() if wish.auto else leaves(NOTHING):  # unasked, others may have grown before
+        checked, grown = check(found, threshold, keep=not dry_run), None
+        nodes = target(checked, wish)
+        wished = wish.nodes is not None and nodes is not None and not checked.unfinished
+        seen(checked, preview(checked, nodes) if wished and nodes else None)
+        wanted = None if dry_run else nodes
+        goes_on = wanted is not None and agreed(checked, wanted, wish)
+    if wanted is not None and goes_on:
+        grown = expand(checked, wanted, auto=wish.auto)
+    elif wanted is not None and not asking.somebody_is_here():
         command = f"morpheus grow {checked.forest.name}{f' --nodes {nodes}' if wished else ''} --yes"
         asking.tell(f"Nobody is here to say yes, so nothing was changed: {command}")
     done(checked, grown)
-    return 0 if grown else EXIT_CODES[Outcome.GROW]
+    if wish.auto and checked.discards and not dry_run:
+        removed(checked.forest.name, asked=False)
+    if grown and wish.nodes and len(grown.forest.staying) < wish.nodes:
+        command = f"morpheus grow {checked.forest.name} --nodes {wish.nodes}"
+        asking.tell(
+            f"What was begun before is finished first; for {wish.nodes} nodes run this again: {command}"
+        )
+        return EXIT_CODES[Outcome.GROW]
+    if wanted is not None or wished:
+        return 0 if grown else EXIT_CODES[Outcome.GROW]
+    return EXIT_CODES[checked.verdict.outcome]
+
+
+def discard(name: str | None, *, yes: bool, ask: Callable[[Forest, Migration], None]) -> str:
+    """Remove the old store that is kept of the forest, once who is here agreed; what came of it.
+
+    *ask* raises where nobody agrees.
+
+    Raises:
+        RefusedError: its streams are on their way, and the store may be needed.
+    """
+    with leaves(NOTHING):
+        found = meant(name)
+        forest, nothing = found.forest, f"{found.forest.name} has no old store: there is nothing to discard."
+        if not is_discardable(forest, found.registry.now(), asked=True):
+            return nothing
+        if not yes and (migration := old_store(forest)):
+            ask(forest, migration)
+    return f"The old store of {forest.name} is gone." if removed(forest.name, asked=True) else nothing
+
+
+def removed(name: str, *, asked: bool) -> bool:
+    """Have the old store of the forest removed; whether there was one that may go."""
+    from morpheus.cli import running  # noqa: PLC0415  # only who acts starts Prefect
+
+    return running.discard(name, asked=asked)
 
 
 def expand(checked: Checkup, nodes: int, *, auto: bool) -> "Grown":

@@ -30,10 +30,10 @@ def log_in(found: Found, node: str | None) -> int:
     """
     one, *more = nodes_meant(found.forest, node)
     if more:
-        labels = ", ".join(each.label for each in (one, *more))
+        name, labels = found.forest.name, ", ".join(each.label for each in more)
         raise InvalidInputError(
-            f"Say which node of {found.forest.name} ({labels}), or what all of them are to run: "
-            f"morpheus ssh {found.forest.name} -- COMMAND"
+            f"{name} has {1 + len(more)} nodes: log in to one with morpheus ssh {name} {one.label} (or "
+            f"{labels}), or run a command on all of them with morpheus ssh {name} -- COMMAND"
         )
     program = shutil.which("ssh")
     if program is None:

@@ -6,6 +6,7 @@ import typer
 
 from morpheus.cli import show
 from morpheus.cli.output import Output, OutputOption
+from morpheus.interrupted import NOTHING, leaves
 
 LocalOption = Annotated[bool, typer.Option("--local", help="The registry of this machine's own forests.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Also when something would be forgotten.")]
@@ -59,6 +60,7 @@ def restore(
     *,
     local: LocalOption = False,
     force: ForceOption = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Put a backup back as a new revision, without leases."""
@@ -66,6 +68,11 @@ def restore(
     from morpheus.registry import care  # noqa: PLC0415  # for a fast --help
 
     store = keeping.store(local=local)
+    if not yes:
+        with leaves(NOTHING):
+            wanted = care.restorable(store, number, force=force)
+            options = [*([str(number)] if number else []), *(["--local"] if local else [])]
+            show.ask_to_restore(store.url, wanted, [*options, *(["--force"] if force else [])])
     restored = care.restore(store, number, force=force)
     show.replaced(store.url, restored, json=output is Output.JSON)
 

@@ -156,6 +156,14 @@ def remove_node(name: str, node: str) -> Forest:
         return flow(name=name, node=node)
 
 
+def discard(name: str, *, asked: bool) -> bool:
+    """Run the flow ``discard-old-store``; whether there was one that may go."""
+    with _prefect():
+        from flows.discard import discard_old_store  # noqa: PLC0415  # Prefect takes its settings at import
+
+        return discard_old_store(name, asked=asked)
+
+
 @contextlib.contextmanager
 def _prefect() -> Iterator[None]:
     """Prefect, quiet and with a server, while the block runs."""

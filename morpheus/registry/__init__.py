@@ -31,6 +31,10 @@ log = logging.getLogger("morpheus.registry")
 
 KEPT_BACKUPS = 20
 RESTORE = "morpheus registry restore"  # the command that puts a backup back
+FOLLOW = (  # what to do about a registry that was moved
+    "set registry.type and registry.url to that place on every device, and username and password where they "
+    "are others (morpheus config set)"
+)
 SECRETS, READINGS = "secrets", "readings"  # where the documents beside the registry stand, one per forest
 BESIDE = (READINGS, SECRETS)
 UPDATE_TIMEOUT = 60.0  # seconds of losing against other writers before giving up
@@ -228,9 +232,7 @@ class Registry:
                 f"The registry {self.url} must not be used: {error}; {self._hint()}"
             ) from error
         if document.moved_to:
-            raise RegistryMovedError(
-                f"The registry {self.url} was moved to {document.moved_to}: set registry.url to that."
-            )
+            raise RegistryMovedError(f"The registry {self.url} was moved to {document.moved_to}: {FOLLOW}.")
         return document
 
     def _check(self, text: str) -> None:

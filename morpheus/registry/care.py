@@ -21,7 +21,7 @@ from morpheus.errors import (
     RegistryNewerError,
     StopError,
 )
-from morpheus.registry import LOST_REVISION_GAP, Registry, Snapshot, Store
+from morpheus.registry import FOLLOW, LOST_REVISION_GAP, Registry, Snapshot, Store
 from morpheus.registry import document as documents
 from morpheus.registry.document import Document
 from morpheus.registry.lease import Claim, Hold, ended
@@ -45,7 +45,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a check found. ``faults`` is empty when all is well, ``empty`` where nothing was ever written."""
+    """What a check found. ``faults`` is empty when all is well, ``empty`` where nothing was ever written.
+
+    ``moved_to`` is the address of its successor, where it has one.
+    """
 
     url: str
     empty: bool
@@ -54,6 +57,7 @@ class Report:
     nodes: int
     backups: int
     faults: tuple[str, ...]
+    moved_to: str | None = None
 
 
 def readable(text: str | None) -> Document | None:
@@ -85,14 +89,21 @@ def check(store: Store) -> Report:
     if store.foreign() is not None:
         faults.append("another program changed the published copy: morpheus registry adopt or restore")
     if document.moved_to:
-        faults.append(f"it was moved to {document.moved_to}, and nobody may use it any more")
+        faults.append(f"it was moved to {document.moved_to}: {FOLLOW}")
     kept = backups(store)
     faults += [f"the backup {each.where} cannot be used" for each in kept if each.document is None]
     if text is not None and not faults and not documents.is_ours(document):
         faults.append("another program wrote it last; what it dropped comes back with our next write")
     nodes = sum(len(forest.nodes) for forest in document.forests.values())
     return Report(
-        store.url, text is None, document.revision, len(document.forests), nodes, len(kept), tuple(faults)
+        store.url,
+        text is None,
+        document.revision,
+        len(document.forests),
+        nodes,
+        len(kept),
+        tuple(faults),
+        document.moved_to,
     )
 
 
@@ -112,17 +123,30 @@ def restore(store: Store, number: int | None, *, force: bool) -> Document:
             *force* was not given.
         RegistryMovedError: the registry was moved, and *force* was not given.
     """
+    text, foreign = _chosen(store, number)
+    return _replaced(store, text, over=foreign, force=force)
+
+
+def restorable(store: Store, number: int | None, *, force: bool) -> Document:
+    """What :func:`restore` would put back; raises what it would. Nothing is written."""
+    text, foreign = _chosen(store, number)
+    wanted = documents.parse(text)
+    _check_replaceable(store, wanted, over=foreign, force=force)
+    return wanted
+
+
+def _chosen(store: Store, number: int | None) -> tuple[str, str | None]:
+    """The text of backup *number*, or our newest one, and another program's in its place."""
     foreign = store.foreign()
     if number is None:
         text = store.read().text
         if text is None or foreign is None:
             raise InvalidInputError("Say which backup: morpheus registry backups lists them.")
-    else:
-        kept = store.backups()
-        if not 1 <= number <= len(kept):
-            raise InvalidInputError(f"There is no backup {number}; morpheus registry backups lists them.")
-        text = kept[number - 1].text
-    return _replaced(store, text, over=foreign, force=force)
+        return text, foreign
+    kept = store.backups()
+    if not 1 <= number <= len(kept):
+        raise InvalidInputError(f"There is no backup {number}; morpheus registry backups lists them.")
+    return kept[number - 1].text, foreign
 
 
 def adopt(store: Store, *, force: bool) -> Document:
@@ -155,17 +179,12 @@ def _replaced(store: Store, text: str, *, over: str | None, force: bool) -> Docu
 
 
 def _replaced_in_turn(store: Store, wanted: Document, *, over: str | None, force: bool) -> Document:
-    snapshot = store.read()
-    current = readable(snapshot.text)
-    known = current or next((each.document for each in backups(store) if each.document), Document())
-    if not force:
-        _check_moved(current, store.url)
-        _check_forgotten((known, readable(over) or Document()), wanted)
+    snapshot, known = _check_replaceable(store, wanted, over=over, force=force)
     epochs = {
         name: max(known.epochs.get(name, 0), wanted.epochs.get(name, 0)) + 1
         for name in {*known.epochs, *wanted.epochs}
     }
-    gap = 1 if current or snapshot.text is None else LOST_REVISION_GAP
+    gap = 1 if readable(snapshot.text) or snapshot.text is None else LOST_REVISION_GAP
     leases = {name: ended(forest.lease, snapshot.now) for name, forest in known.forests.items()}
     writes = dict.fromkeys((*wanted.writes, *known.writes, uuid.uuid4().hex))
     restored = replace(
@@ -180,6 +199,19 @@ def _replaced_in_turn(store: Store, wanted: Document, *, over: str | None, force
     )
     store.write(documents.render(restored), snapshot.version, backup=snapshot.text is not None, over=over)
     return restored
+
+
+def _check_replaceable(
+    store: Store, wanted: Document, *, over: str | None, force: bool
+) -> tuple[Snapshot, Document]:
+    """What stands in *store*, and the newest of it that can be read, if *wanted* may take its place."""
+    snapshot = store.read()
+    current = readable(snapshot.text)
+    known = current or next((each.document for each in backups(store) if each.document), Document())
+    if not force:
+        _check_moved(current, store.url)
+        _check_forgotten((known, readable(over) or Document()), wanted)
+    return snapshot, known
 
 
 def _check_moved(current: Document | None, url: str) -> None:

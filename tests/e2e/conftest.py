@@ -27,6 +27,7 @@ from morpheus.registry import Registry
 from morpheus.registry.document import Document
 from morpheus.registry.local import LocalStore
 from morpheus.wait import wait_until
+from tests.terminal import Terminal
 
 PATIENCE = 100  # seconds for a command, on a computer that is busy with others
 SOON = timedelta(seconds=10)  # until which the server has made the runs of a schedule
@@ -111,6 +112,9 @@ class Home:
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         program = str(Path(sys.executable).with_name("morpheus"))
         return started([program, *arguments], self.environment | environment, self.path)
+
+    def at_terminal(self, *arguments: str) -> Terminal:
+        return Terminal(*arguments, environment=self.environment, folder=self.path)
 
     def forest(self, name: str) -> Forest | None:
         return self.registry.find(name)

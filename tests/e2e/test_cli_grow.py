@@ -1,13 +1,16 @@
 """Growing from the command line: nobody is asked who is not here, and what is added is added once."""
 
 import asyncio
+from dataclasses import replace
 
 import nats
 import pytest
 from nats.js.api import StreamConfig
 
+from morpheus.forest import Forest, Status
 from morpheus.machine.limits import MIB
 from morpheus.nats.config import client_url
+from morpheus.plan import retired
 from tests.e2e.conftest import NEVER_READY, Home
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
@@ -100,4 +103,36 @@ def test_a_forest_of_one_becomes_three(home: Home) -> None:
 
     assert grown.code == 0, grown.err
     assert len(grown.json["added"]) == 2
+    seen = home.morpheus("status", "oak", "--output", "json").json
+    assert (seen["current"], seen["old_store"]["node"]) == (3, "oak-node-1")
+
+    store = home.data / "forests/oak/oak-node-1/store-before"
+    unasked = home.morpheus("grow", "oak", "--discard-old-store")
+    assert (unasked.code, "Nobody is here to confirm it" in unasked.sentence) == (2, True)
+    assert store.is_dir()
+    discarded = home.morpheus("grow", "oak", "--discard-old-store", "--yes")
+    assert (discarded.code, discarded.out) == (0, "The old store of oak is gone.\n"), discarded.err
+    assert not store.exists()
+    again = home.morpheus("grow", "oak", "--discard-old-store", "--yes", "--output", "json")
+    assert (again.code, again.json) == (0, {"done": "oak has no old store: there is nothing to discard."})
     assert home.morpheus("status", "oak", "--output", "json").json["current"] == 3
+
+
+def test_what_a_failed_expansion_left_is_taken_out_and_not_called_growing(home: Home) -> None:
+    """As where the run that took it back was killed."""
+    assert home.morpheus("plant", "local", "--nodes", "4", "--name", "oak").code == 0
+    home.registry.update(lambda document, _: document.with_forest(half_taken_back(document.forests["oak"])))
+
+    done = home.morpheus("grow", "oak", "--nodes", "5", "--yes")
+
+    assert done.code == 10, done.err
+    assert "oak has 3 node(s): what was left of a failed expansion was taken out in" in done.out
+    assert done.sentence.endswith("for 5 nodes run this again: morpheus grow oak --nodes 5")
+    assert names(home) == ["oak-node-1", "oak-node-2", "oak-node-3"]
+    assert home.morpheus("grow", "oak", "--nodes", "5", "--yes").code == 0
+    assert len(home.running("oak")) == 5
+
+
+def half_taken_back(oak: Forest) -> Forest:
+    """*oak* as an expansion by its fourth node leaves it that failed and was then killed."""
+    return replace(retired(oak, ("oak-node-4",)), status=Status.GROWING)

@@ -1,13 +1,9 @@
 """morpheus init as a whole program: killed at every step, at a terminal, one registry on several devices."""
 
-import contextlib
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -190,46 +186,10 @@ def _secrets(home: Home) -> list[SecretStr]:
 # At a terminal
 
 
-class Terminal:
-    """A command at a terminal of its own."""
-
-    def __init__(self, home: Home, *words: str) -> None:
-        self.shown = ""
-        program = str(Path(sys.executable).with_name("morpheus"))
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(home.path)
-            os.execve(program, [program, *words], {**home.environment, "TERM": "dumb", "COLUMNS": "200"})
-
-    def expect(self, text: str, timeout: float = 60) -> str:
-        """Everything shown since the last answer, once *text* is in it."""
-        end = time.monotonic() + timeout
-        while text not in self.shown:
-            ready, _, _ = select.select([self.fd], [], [], max(0.0, end - time.monotonic()))
-            assert ready, f"{text!r} was not shown, but: {self.shown}"
-            with contextlib.suppress(OSError):
-                if read := os.read(self.fd, 65536):
-                    self.shown += read.decode(errors="replace")
-                    continue
-            raise AssertionError(f"it ended without {text!r}: {self.shown}")
-        return self.shown
-
-    def answer(self, text: str) -> None:
-        self.shown = ""
-        os.write(self.fd, f"{text}\n".encode())
-
-    def end(self) -> int:
-        with contextlib.suppress(OSError):
-            while read := os.read(self.fd, 65536):
-                self.shown += read.decode(errors="replace")
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
 def test_the_first_plant_in_a_cloud_asks(files: Files, new_home: NewHome) -> None:
     home = new_home("a")
 
-    terminal = Terminal(home, "plant", "cloud", "small", "--name", "oak")
+    terminal = home.at_terminal("plant", "cloud", "small", "--name", "oak")
     question = terminal.expect("1, 2 or 3: ")
     assert (
         "1  in a Storage Box at Hetzner (recommended): a new one, bx11 in fsn1, EUR 3.79 a month" in question
@@ -260,7 +220,7 @@ def test_without_a_terminal_the_first_plant_names_the_commands(files: Files, new
 
 def test_who_goes_on_without_is_warned_when_planting(files: Files, new_home: NewHome) -> None:
     home = new_home("a")
-    terminal = Terminal(home, "init")
+    terminal = home.at_terminal("init")
     terminal.expect("1, 2 or 3: ")
     terminal.answer("3")
     assert terminal.end() == 0
@@ -279,7 +239,7 @@ def test_the_line_of_another_device_is_pasted_and_not_shown(files: Files, new_ho
     assert first.morpheus(*MAKE).code == 0
     line = first.morpheus("init", "--export").out.strip()
 
-    terminal = Terminal(second, "init")
+    terminal = second.at_terminal("init")
     assert "there is morpheus-registry (bx11, fsn1, u" in terminal.expect("1, 2 or 3: ")
     terminal.answer("1")
     assert "is never reset" in terminal.expect("1 or 2: ")
@@ -300,7 +260,7 @@ def test_an_address_is_asked_for_and_its_password_not_shown(files: Files, new_ho
     assert access.url
     password = access.password.get_secret_value()
 
-    terminal = Terminal(second, "init")
+    terminal = second.at_terminal("init")
     terminal.expect("1, 2 or 3: ")
     terminal.answer("2")
     terminal.expect("URL (")

@@ -49,7 +49,10 @@ def test_a_backup_is_put_back_by_force_alone_when_nodes_would_be_forgotten(devic
     refused = device.morpheus("registry", "restore", "1")
     assert (refused.code, "elm-node-1" in refused.sentence) == (5, True)
 
-    assert device.morpheus("registry", "restore", "1", "--force").code == 0
+    unasked = device.morpheus("registry", "restore", "1", "--force")
+    assert (unasked.code, "Nobody is here to confirm it" in unasked.sentence) == (2, True)
+    assert unasked.sentence.endswith("morpheus registry restore 1 --force --yes")
+    assert device.morpheus("registry", "restore", "1", "--force", "--yes").code == 0
 
     assert [each["name"] for each in device.morpheus("list", "--output", "json").json["forests"]] == ["oak"]
 
@@ -59,7 +62,7 @@ def test_a_broken_registry_is_found_and_put_back_by_its_own_advice(device: Home)
 
     assert device.morpheus("registry", "check").code == 6
     assert device.morpheus("list").code == 6
-    assert device.morpheus("registry", "restore", "1").code == 0
+    assert device.morpheus("registry", "restore", "1", "--yes").code == 0
     assert device.morpheus("list").code == 0
 
 
@@ -71,8 +74,12 @@ def test_the_registry_moves_to_a_server_that_a_second_device_uses(
     moved = device.morpheus("registry", "migrate", "--to", url)
 
     assert (moved.code, url in moved.out) == (0, True), moved.err
-    sealed = device.morpheus("list")
-    assert (sealed.code, url in sealed.sentence) == (6, True)
+    advice = moved.out.splitlines()[-1]
+    assert f" was moved to {url}: set registry.type and registry.url to that place on every device" in advice
+    for command in (["list"], ["registry", "check"], ["check", "registry"]):
+        sealed = device.morpheus(*command)
+        assert sealed.code == 6
+        assert advice.partition(" was moved ")[2].rstrip(".") in sealed.out + sealed.err
     second = Home(tmp_path / "second")
     second.settings(f"registry: {{type: storagebox, url: '{server.base}moved/'}}\n")
     listed = second.morpheus("list", "--output", "json")
@@ -117,3 +124,20 @@ def test_a_registry_that_is_away_keeps_nobody_from_what_is_here(device: Home) ->
     registry.update(lambda document, _: document.with_forest(Forest("ash", "local")))
     listed = device.morpheus("list")
     assert (listed.code, "ash" in listed.out) == (7, True)
+
+
+@pytest.mark.parametrize(("typed", "code"), [("no", 2), ("yes", 0)])
+def test_at_a_terminal_a_backup_is_put_back_once_somebody_agrees(device: Home, typed: str, code: int) -> None:
+    registry = Registry(LocalStore(device.data / "registry.json"))
+    registry.update(lambda document, _: document.without_forest("elm"))
+    before = registry.read()
+
+    terminal = device.at_terminal("registry", "restore", "1")
+    question = terminal.expect("Type yes to put it back: ")
+    assert "goes back to revision 2, written" in question
+    assert ", with oak, elm." in question
+    terminal.answer(typed)
+
+    assert terminal.end() == code, terminal.shown
+    assert (registry.read() == before) == bool(code)
+    assert ("elm" in registry.read().forests) == (not code)

@@ -33,6 +33,7 @@ class Controller:
     """A program that lets the forest grow whenever it may, and the lines that it said."""
 
     home: Home
+    minutes: int = 0  # that its clock is fast
     said: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -40,11 +41,11 @@ class Controller:
         more = {
             "PREFECT_HOME": str(folder),
             "PREFECT_LOGGING_LEVEL": "CRITICAL",
-            "PYTHONPATH": str(Path.cwd()),
+            "PYTHONPATH": self.home.more.get("PYTHONPATH", str(Path.cwd())),
         }
         with (self.home.path / f"{folder.name}.err").open("wb") as words:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.e2e.controller", str(folder)],
+                [sys.executable, "-m", "tests.e2e.controller", str(folder), str(self.minutes)],
                 env=self.home.environment | more,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -97,6 +98,12 @@ class Field:
         assert forest
         return forest
 
+    def rest(self) -> None:
+        """Have the cooldown begin."""
+        self.home.registry.update(
+            lambda document, now: document.with_forest(replace(document.forests["oak"], last_expansion=now))
+        )
+
     def wait_grown(self, nodes: int, timeout: float = PATIENCE) -> Forest:
         """Wait until the forest stands with so many nodes and nobody holds it."""
 
@@ -124,9 +131,7 @@ def oak(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
     monkeypatch.setenv("MORPHEUS_DATA_DIR", str(home.data))
     home.settings(SETTINGS)
     field = Field(home)
-    home.registry.update(
-        lambda document, now: document.with_forest(replace(document.forests["oak"], last_expansion=now))
-    )
+    field.rest()
     yield field
     for each in field.controllers:
         each.end()

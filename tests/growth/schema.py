@@ -60,6 +60,11 @@ class Node(Loads):
     slow_consumers_growing: bool | None
 
 
+class OldStore(Part):
+    node: str
+    kept_until: datetime | None
+
+
 class Check(Part):
     forest: str
     registry: str
@@ -76,6 +81,7 @@ class Check(Part):
     forecasts: list[Forecast]
     thresholds: Loads
     last_expansion: datetime | None
+    old_store: OldStore | None
     added: list[str]
     seconds: float | None
     nodes: list[Node]

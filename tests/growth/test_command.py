@@ -1,6 +1,7 @@
 """``morpheus grow --dry-run`` on real servers: what it prints, how it ends, and that it changes nothing."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from morpheus.registry import Registry
 from tests.growth import schema
 from tests.growth.load import burning
 from tests.nats.grove import Grove
+from tests.terminal import Terminal
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +181,18 @@ def test_at_a_terminal_it_is_asked(another: Registry, monkeypatch: pytest.Monkey
 
     assert "🌲 Forest: oak" in done.stdout
     assert done.exit_code == 0
+
+
+def test_who_ends_it_at_the_question_is_told_that_nothing_was_changed(grove: Grove) -> None:
+    before = site.local_registry().read()
+
+    terminal = Terminal("grow", "oak", "--nodes", "4")
+    terminal.expect("Add 1 node(s)? [y/N] ")
+    terminal.signal(signal.SIGINT)
+
+    assert terminal.end() == 130
+    assert terminal.shown.rstrip().endswith("morpheus: Interrupted. Nothing was changed.")
+    assert site.local_registry().read() == before
 
 
 def test_a_dry_run_never_imports_prefect() -> None:

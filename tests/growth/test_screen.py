@@ -11,9 +11,10 @@ import pytest
 from pydantic import BaseModel
 
 from morpheus.checkup import Checkup
-from morpheus.cli import show
+from morpheus.cli import growing, show
 from morpheus.cli.show.growth import amount
 from morpheus.cli.show.text import me
+from morpheus.forest import Status
 from morpheus.growth import Facts, Policy, Vitals, judge
 from morpheus.health import Health
 from morpheus.nats.cluster import Formation
@@ -216,3 +217,20 @@ def test_the_documentation_names_every_field_and_outcome() -> None:
     words = {*_fields(schema.Check), *schema.Check.model_fields["outcome"].annotation.__args__}  # type: ignore[union-attr]
 
     assert [word for word in sorted(words) if f"`{word}`" not in text] == []
+
+
+# What a person is asked
+
+
+@pytest.mark.parametrize(
+    ("status", "question"),
+    [
+        (Status.PROVISIONING, "Its expansion was interrupted. Go on with it?"),
+        (Status.DELETING, "An expansion failed, and was not all taken back (node-4). Finish that?"),
+    ],
+)
+def test_who_is_asked_knows_whether_nodes_come_or_go(status: Status, question: str) -> None:
+    last = replace(oak(4).nodes[3], status=status)
+    forest = replace(oak(4).with_nodes(last), status=Status.GROWING)
+
+    assert growing._question(checked(facts(forest)), len(forest.staying)) == question

@@ -22,6 +22,7 @@ from morpheus.migration import (
     check_room,
     discarded,
     is_discardable,
+    old_store,
     phase_of,
     settled,
     undoing,
@@ -322,3 +323,19 @@ def test_every_place_has_room_for_its_copies_and_a_tenth_more(
             RefusedError, match=rf"needs {copies * 11}.00 GiB on oak-node-1 \({free:.2f} GiB are"
         ):
             check_room("oak", 10 * GIB, rooms)
+
+
+def test_what_a_newer_morpheus_keeps_is_no_hindrance_to_a_check() -> None:
+    assert not is_discardable(at("thawed"), NOON + WEEK, asked=False)
+    with pytest.raises(RefusedError, match="'thawed', which only a newer Morpheus knows"):
+        is_discardable(at("thawed"), NOON + WEEK, asked=True)
+
+
+@pytest.mark.parametrize("phase", [None, "thawed", *NEW])
+def test_an_old_store_is_there_once_the_streams_have_moved_and_as_long_as_its_node(
+    phase: Phase | None,
+) -> None:
+    forest = at(phase) if phase else GROWN
+
+    assert old_store(forest) == (forest.migration if phase is Phase.KEPT else None)
+    assert old_store(forest.without("oak-node-1")) is None

@@ -3,6 +3,7 @@
 from morpheus.cli.show.forests import (
     ask_for_name,
     ask_for_node,
+    ask_for_old_store,
     connection,
     doomed,
     forests,
@@ -14,7 +15,7 @@ from morpheus.cli.show.forests import (
 from morpheus.cli.show.founding import founded, founded_before, transfer
 from morpheus.cli.show.growth import grown, growth, growth_screen, growth_watched
 from morpheus.cli.show.health import health, health_screen, watched
-from morpheus.cli.show.kept import backups, moved, replaced, report
+from morpheus.cli.show.kept import ask_to_restore, backups, moved, replaced, report
 from morpheus.cli.show.settings import answers, changed, places, server, setting, settings, stopped, versions
 from morpheus.cli.show.text import document, line_of, printable, sentence, warning
 
@@ -22,6 +23,8 @@ __all__ = [
     "answers",
     "ask_for_name",
     "ask_for_node",
+    "ask_for_old_store",
+    "ask_to_restore",
     "backups",
     "changed",
     "connection",

@@ -5,10 +5,9 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from morpheus.cli.show.text import UNKNOWN, as_json, cost, lines, me, moment, money, say, table
-from morpheus.errors import InvalidInputError
-from morpheus.forest import Forest, Node, Price, size_warning
-from morpheus.migration import is_moving
+from morpheus import migration as migration_
+from morpheus.cli.show.text import UNKNOWN, as_json, confirm, cost, lines, me, moment, money, say, table
+from morpheus.forest import Forest, Migration, Node, Price, size_warning
 
 if TYPE_CHECKING:
     from flows.plant import Planted
@@ -46,6 +45,7 @@ def forest_fields(forest: Forest) -> dict[str, Any]:
         "registry": forest.registry_url or None,
         "held_by": f"{lease.holder}, {lease.operation}" if lease else None,
         "price": money(forest.price),
+        "old_store": old_store_fields(forest),
         "nodes": [node_fields(node) for node in forest.nodes],
     }
 
@@ -239,15 +239,8 @@ def ask_for_name(doomed: "Doomed") -> None:
     Raises:
         InvalidInputError: it was not typed, or nobody is there to type.
     """
-    if not sys.stdin.isatty():
-        raise InvalidInputError(f"Nobody is here to confirm it: {me()} teardown {doomed.name} --yes")
-    print(lines(*_doomed(doomed)), file=sys.stderr)  # what is printed for scripts stays whole
-    try:
-        typed = input("Type its name to remove all of it: ")
-    except EOFError:
-        typed = ""
-    if typed.strip() != doomed.name:
-        raise InvalidInputError(f"That was not {doomed.name}: nothing was changed.")
+    again = f"{me()} teardown {doomed.name} --yes"
+    confirm(_doomed(doomed), "Type its name to remove all of it: ", (doomed.name,), again)
 
 
 def ask_for_node(forest: Forest, node: Node) -> None:
@@ -256,9 +249,6 @@ def ask_for_node(forest: Forest, node: Node) -> None:
     Raises:
         InvalidInputError: it was not typed, or nobody is there to type.
     """
-    again = f"{me()} node remove {forest.name} {node.label}"
-    if not sys.stdin.isatty():
-        raise InvalidInputError(f"Nobody is here to confirm it: {again} --yes")
     rest = len(forest.staying) - (not node.leaving)
     told = [
         f"{node.name} leaves {forest.name}, which goes on with {rest} node(s).",
@@ -266,13 +256,9 @@ def ask_for_node(forest: Forest, node: Node) -> None:
     ]
     if warning := size_warning(rest):
         told.append(warning)
-    print(lines(*told, *cost(node.price, "It costs")), file=sys.stderr)
-    try:
-        typed = input("Type its name to remove it: ")
-    except EOFError:
-        typed = ""
-    if typed.strip() not in {node.name, node.label}:
-        raise InvalidInputError(f"That was not {node.label}: nothing was changed.")
+    told += cost(node.price, "It costs")
+    again = f"{me()} node remove {forest.name} {node.label} --yes"
+    confirm(told, "Type its name to remove it: ", (node.label, node.name), again)
 
 
 def removed(forest: Forest, node: Node, *, json: bool) -> None:
@@ -295,13 +281,43 @@ def torn_down(name: str, machines: Sequence[str], *, json: bool) -> None:
     say(f"{name} is gone, with {len(machines)} node(s) and their data.")
 
 
+def ask_for_old_store(forest: Forest, migration: Migration) -> None:
+    """Show what goes for good, and have the name of the forest typed before.
+
+    Raises:
+        InvalidInputError: it was not typed, or nobody is there to type.
+    """
+    size, began = f"{migration.size / 2**20:.1f} MiB", f"{migration.began:%Y-%m-%d %H:%M} UTC"
+    told = [
+        f"The old store of {migration.node} goes: {size} of messages, as they were at {began}.",
+        "The cluster and all it holds stay as they are.",
+    ]
+    again = f"{me()} grow {forest.name} --discard-old-store --yes"
+    confirm(told, f"Type {forest.name} to remove it: ", (forest.name,), again)
+
+
+def old_store(forest: Forest) -> list[str]:
+    """A line about the old store of *forest*, where one is kept."""
+    if not (migration := migration_.old_store(forest)):
+        return []
+    until = f" until {migration.kept_until:%Y-%m-%d %H:%M} UTC" if migration.kept_until else ""
+    discard = f"{me()} grow {forest.name} --discard-old-store"
+    return [f"Its old store is kept on {Node(migration.node).label}{until}; to remove it now: {discard}"]
+
+
+def old_store_fields(forest: Forest) -> dict[str, Any] | None:
+    """The same for scripts."""
+    migration = migration_.old_store(forest)
+    return {"node": migration.node, "kept_until": moment(migration.kept_until)} if migration else None
+
+
 def ports(node: Node) -> str:
     return f"{node.ports.client} {node.ports.cluster} {node.ports.monitor}"
 
 
 def healing(forest: Forest) -> str:
-    """How to heal it."""
-    if is_moving(forest):
+    """How to heal it, or how to finish what keeps it from being whole."""
+    if forest.migration and forest.migration.phase != migration_.Phase.KEPT:
         return f"To finish its move into a cluster: {me()} grow {forest.name}"
     return f"To heal it: {me()} plant {where(forest)} --name {forest.name}"
 

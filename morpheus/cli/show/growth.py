@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from morpheus.bars import bar
-from morpheus.cli.show.forests import healing
+from morpheus.cli.show.forests import healing, old_store, old_store_fields
 from morpheus.cli.show.health import screen
 from morpheus.cli.show.text import UNKNOWN, cost, lines, moment, money, say, table
 from morpheus.forest import Node, Price
@@ -37,10 +37,11 @@ def grown(checked: "Checkup", done: "Grown | None", *, json: bool) -> None:
     if json:
         print(jsonlib.dumps(growth_fields(checked, done)), flush=True)
     elif done:
-        names = ", ".join(Node(name).label for name in done.fresh) or "nothing more"
+        names = ", ".join(Node(name).label for name in done.fresh)
+        did = f"{names} added" if names else "what was left of a failed expansion was taken out"
         count = len(done.forest.staying)
         say(
-            f"🌲 {done.forest.name} has {count} node(s): {names} added in {done.seconds:.1f} s.",
+            f"🌲 {done.forest.name} has {count} node(s): {did} in {done.seconds:.1f} s.",
             *cost(done.forest.price),
         )
 
@@ -81,6 +82,7 @@ def growth_screen(checked: "Checkup") -> str:
         *(each.sentence for each in verdict.breaches),
         *(f"Slow consumers become more on {each.label}" for each in vitals if each.slow_consumers_growing),
         *(each.sentence(checked.facts.now) for each in verdict.forecasts),
+        *old_store(checked.forest),
         *_suggestion(checked),
     )
 
@@ -185,6 +187,7 @@ def growth_fields(checked: "Checkup", done: "Grown | None" = None) -> dict[str, 
         ],
         "thresholds": {_key(kind): value for kind, value in checked.policy.thresholds.items()},
         "last_expansion": moment(checked.forest.last_expansion),
+        "old_store": old_store_fields(checked.forest),
         "added": list(done.fresh) if done else [],
         "seconds": round(done.seconds, 2) if done else None,
         "nodes": [_fields(each, nodes.get(each.node)) for each in facts.vitals],

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from morpheus.cli.show.forests import forest_fields, healing, node_fields, ports
+from morpheus.cli.show.forests import forest_fields, healing, node_fields, old_store, ports
 from morpheus.cli.show.text import UNKNOWN, as_json, cost, lines, me, table
 from morpheus.forest import Status
 
@@ -105,7 +105,8 @@ def health_screen(health: "Health", registry: str) -> str:
     headings = ("NODE", "IP", "PORTS", "PID", "STATE", "CPU", "MEM", "CONNS")
     rows = (_health_row(each, formation.leader) for each in health.nodes)
     names = [f"{each.node.label} is found at {each.node.dns}" for each in health.nodes if each.node.dns]
-    return lines(*above, *table(headings, *rows), *names, *cost(forest.price), f"Registry: {registry}")
+    below = [*names, *old_store(forest), *cost(forest.price), f"Registry: {registry}"]
+    return lines(*above, *table(headings, *rows), *below)
 
 
 def _verdict(formation: "Formation") -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from morpheus.cli.show.text import UNKNOWN, as_json, lines, moment, say, table
+from morpheus.cli.show.text import UNKNOWN, as_json, confirm, lines, me, moment, say, table
 
 if TYPE_CHECKING:
     from morpheus.registry.care import Kept, Report
@@ -54,6 +54,22 @@ def _backup(each: "Kept") -> dict[str, Any]:
     }
 
 
+def ask_to_restore(url: str, wanted: "Document", options: Sequence[str]) -> None:
+    """Show what takes the place of the registry at *url*, and have somebody agree before.
+
+    Raises:
+        InvalidInputError: nobody did, or nobody is there, who is told the command with its *options*.
+    """
+    names = ", ".join(wanted.forests) or "no forests"
+    written = f", written {moment(wanted.updated_at)}" if wanted.updated_at else ""
+    told = [
+        f"{url} goes back to revision {wanted.revision}{written}, with {names}.",
+        "What was changed since is forgotten there; what stands there now is kept as a backup.",
+    ]
+    again = " ".join([me(), "registry", "restore", *options, "--yes"])
+    confirm(told, "Type yes to put it back: ", ("yes",), again)
+
+
 def replaced(url: str, restored: "Document", *, json: bool) -> None:
     """The registry after something took its place."""
     if json:
@@ -68,7 +84,9 @@ def moved(old: str, new: str, document: "Document", *, json: bool) -> None:
     if json:
         as_json({"from": old, "to": new, "forests": list(document.forests)})
         return
+    from morpheus.registry import FOLLOW  # noqa: PLC0415  # for a fast --help
+
     say(
         f"The registry stands at {new} now, with {len(document.forests)} forest(s).",
-        f"{old} is sealed and names it. Set registry.type and registry.url in morpheus.yaml on every device.",
+        f"{old} was moved to {new}: {FOLLOW}.",
     )

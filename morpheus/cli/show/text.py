@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from morpheus.errors import InvalidInputError
 from morpheus.forest import Price
 
 UNKNOWN = "-"
@@ -75,6 +76,23 @@ def money(price: Price) -> dict[str, float] | None:
 def cost(price: Price, what: str = "Costs") -> list[str]:
     """A line about money where some is paid."""
     return [f"{what}: {price}, VAT included"] if price.monthly else []
+
+
+def confirm(told: Sequence[str], question: str, names: Sequence[str], again: str) -> None:
+    """Show what would be lost for good, and have one of *names* typed before.
+
+    Raises:
+        InvalidInputError: it was not typed, or nobody is there to type, who is told to run *again*.
+    """
+    if not sys.stdin.isatty():
+        raise InvalidInputError(f"Nobody is here to confirm it: {again}")
+    print(lines(*told), file=sys.stderr)  # what is printed for scripts stays whole
+    try:
+        typed = input(question)
+    except EOFError:
+        typed = ""
+    if typed.strip() not in names:
+        raise InvalidInputError(f"That was not {names[0]}: nothing was changed.")
 
 
 def sentence(text: str, *, json: bool) -> None:

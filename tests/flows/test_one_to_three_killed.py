@@ -1,0 +1,137 @@
+"""A command that lets a forest of one grow is killed: nothing is lost, and no forest stays closed.
+
+Until the old server is stopped programs write again by themselves. From then on somebody has to finish: the
+same command, or the next check, which a schedule runs.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+
+from flows.grow_check import grow_check
+from flows.plant import plant
+from flows.teardown import teardown
+from morpheus.errors import MorpheusError
+from morpheus.migration import Phase
+from tests.flows.homes import UNMOVED
+from tests.flows.killed import SHORT
+from tests.flows.test_one_to_three import Here, is_whole
+from tests.flows.traffic import traffic
+from tests.nats.grove import wait_for
+from tests.servers.webdav import ROOT
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+
+MARGIN = 20.0  # seconds for a server to start, and for programs to come back, on a busy computer
+PATIENCE = 120.0  # seconds for a command
+CLOSE = "morpheus.machine.beside.local:LocalFence.close"
+OPEN: dict[str, Phase] = {  # where it is killed, and the phase that is recorded then
+    "flows._migration:raise_beside": Phase.PREPARED,
+    "flows._migration:serve@2": Phase.PREPARED,
+    "flows._migration:wait_ready": Phase.PREPARED,
+    "flows._migration:note@1": Phase.PREPARED,
+    "morpheus.machine.beside.local:LocalFence.arm": Phase.FENCED,
+    "morpheus.machine.beside.local:_await_reload": Phase.FENCED,
+    "flows._migration:bring_over": Phase.FENCED,
+    "flows._migration:restore@2": Phase.FENCED,
+    "flows._migration:check_restored": Phase.FENCED,
+    "flows._migration:note@2": Phase.FENCED,
+    CLOSE: Phase.RESTORED,
+    f"{CLOSE},morpheus.machine.local:LocalMachine.stop!": Phase.RESTORED,
+}
+CLOSED = {
+    "flows._migration:note@3": Phase.RESTORED,
+    "flows._migration:finish": Phase.COMMITTED,
+    "flows._migration:serve@5": Phase.COMMITTED,
+    "morpheus.machine.beside.local:LocalBeside.exchange": Phase.COMMITTED,
+    "morpheus.machine.beside.local:LocalBeside.exchange!": Phase.COMMITTED,
+    "flows._migration:prove": Phase.COMMITTED,
+    "flows._migration:settled": Phase.COMMITTED,
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
+    monkeypatch.setenv("MORPHEUS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MORPHEUS_CONFIG", str(tmp_path / "morpheus.yaml"))
+    (tmp_path / "morpheus.yaml").write_text(json.dumps({"growth": {**UNMOVED, "enabled": False}}))
+    plant("oak", nodes=1, cloud="local")
+    yield Here(tmp_path)
+    with contextlib.suppress(MorpheusError):
+        teardown("oak", cloud="local")
+
+
+def ended(*command: str) -> "subprocess.CompletedProcess[str]":
+    """The *command*, run to its end on the Prefect server of these tests."""
+    server = {
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PREFECT_API_AUTH_STRING": str(PREFECT_API_AUTH_STRING.value()),
+    }
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | server,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def kill_at(step: str, here: Here, phase: Phase) -> None:
+    """Have a command let oak grow, and killed there."""
+    done = ended(sys.executable, "-m", "tests.flows.killed", step, "grow", "oak", "--nodes", "3", "--yes")
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    assert here.oak.migration
+    assert here.oak.migration.phase == phase
+
+
+def run_again() -> None:
+    done = ended(str(Path(sys.executable).with_name("morpheus")), "grow", "oak", "--yes")
+    assert done.returncode == 0, done.stderr
+
+
+def check() -> None:
+    """As a schedule does; that nobody is to grow forests unasked does not keep it from finishing."""
+    assert grow_check("oak") == {"oak": "grew"}
+
+
+@pytest.mark.parametrize("step", OPEN)
+def test_until_the_old_server_is_stopped_programs_write_again_by_themselves(step: str, here: Here) -> None:
+    with traffic(here.oak, copies=1) as programs:
+        kill_at(step, here, OPEN[step])
+        before = programs.acknowledged
+        wait_for(lambda: programs.acknowledged > before + 50, bool, timeout=SHORT + MARGIN)
+        run_again()
+
+    assert is_whole(here)
+
+
+@pytest.mark.parametrize("go_on", [run_again, check])
+@pytest.mark.parametrize("step", CLOSED)
+def test_from_then_on_the_next_command_or_check_finishes_it(
+    step: str, go_on: Callable[[], None], here: Here
+) -> None:
+    with traffic(here.oak, copies=1):
+        kill_at(step, here, CLOSED[step])
+        go_on()
+
+    assert is_whole(here)
+
+
+@pytest.mark.parametrize("step", ["flows._migration:wait_ready", "flows._migration:check_restored"])
+def test_a_check_begins_anew_what_was_not_finished(step: str, here: Here) -> None:
+    with traffic(here.oak, copies=1):
+        kill_at(step, here, OPEN[step])
+        check()
+
+    assert is_whole(here)
