@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -38,12 +39,30 @@ DEEP, WORK, KEYS, ATTIC = "deep", "work", "KV_keys", "attic"
 HISTORY, LEAVES = 5, 7  # versions that the bucket keeps of each key, and its keys
 PAUSE = 0.004  # seconds between two messages of a publisher
 AGAIN = 0.02  # seconds until a request that failed is repeated
+AT_ONCE = 50  # messages that are asked for
 PATIENCE = 60.0  # seconds until everything has come that is to come
 REDELIVERED = 3.0  # seconds after which a reader gets again what it did not acknowledge
 UNREAD = 20  # messages that the reader who stands still finds, of which it took and acknowledged some
 TAKEN, ACKNOWLEDGED = 9, 5
 
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How programs come to a forest: to which addresses, what they show there, and where they live."""
+
+    urls: Sequence[str]
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    place: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+
+    @classmethod
+    def to(cls, forest: "Forest | Way") -> "Way":
+        """To every node of a *forest* of this computer; one that is known already stays as it is."""
+        return forest if isinstance(forest, Way) else cls([client_url(node) for node in forest.staying])
+
+    def connected(self) -> AbstractAsyncContextManager[Client]:
+        return connection(self.urls, **self.shown)
 
 
 @dataclass
@@ -57,9 +76,9 @@ class Written:
 class Traffic:
     """The programs of one forest; they begin at once, and end with :meth:`stop`."""
 
-    def __init__(self, forest: Forest, *, lone: int = 3, pause: float = PAUSE, copies: int = 3) -> None:
+    def __init__(self, forest: Forest | Way, *, lone: int = 3, pause: float = PAUSE, copies: int = 3) -> None:
         self._copies = copies
-        self._urls = [client_url(node) for node in forest.staying]
+        self._way = Way.to(forest)
         self._lone = [f"lone{k}" for k in range(lone)]
         self._pause = pause
         self._over, self._begun = threading.Event(), threading.Event()
@@ -70,7 +89,8 @@ class Traffic:
         self._objects: dict[str, bytes] = {}
         self._position: tuple[Any, ...] = ()
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
-        self._thread.start()
+        with self._way.place():
+            self._thread.start()
         assert self._begun.wait(PATIENCE), "the programs never began"
         self.fine()
 
@@ -83,6 +103,11 @@ class Traffic:
     def gap(self) -> float:
         """The longest time, in seconds, in which one of the publishers got no acknowledgement."""
         return max(each.gap for each in self.written.values())
+
+    def begin_anew(self) -> None:
+        """Let the gap be that of what comes now."""
+        for each in self.written.values():
+            each.gap = 0.0
 
     @property
     def acknowledged(self) -> int:
@@ -100,7 +125,8 @@ class Traffic:
 
         (What every reader read was looked at when it ended.)
         """
-        asyncio.run(self._checked())
+        with self._way.place():
+            asyncio.run(self._checked())
 
     def _run(self) -> None:
         try:
@@ -110,7 +136,7 @@ class Traffic:
         self._begun.set()
 
     async def _all(self) -> None:
-        async with connection(self._urls) as client:
+        async with self._way.connected() as client:
             stream = client.jetstream(timeout=2)
             await self._prepare(stream)
             self._begun.set()
@@ -208,10 +234,10 @@ class Traffic:
             name, data = f"leaf{len(self._objects)}", os.urandom(200_000)
             await insist(lambda name=name, data=data: attic.put(name, data))  # type: ignore[misc]
             self._objects[name] = data
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(max(0.3, 20 * self._pause))
 
     async def _checked(self) -> None:
-        async with connection(self._urls) as client:
+        async with self._way.connected() as client:
             stream = client.jetstream(timeout=5)
             for name in (DEEP, *self._lone):
                 found = Counter(await contents(stream, name))
@@ -259,7 +285,9 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def traffic(forest: Forest, *, lone: int = 3, pause: float = PAUSE, copies: int = 3) -> Iterator[Traffic]:
+def traffic(
+    forest: Forest | Way, *, lone: int = 3, pause: float = PAUSE, copies: int = 3
+) -> Iterator[Traffic]:
     """Programs use *forest* while the block runs; afterwards nothing is lost."""
     programs = Traffic(forest, lone=lone, pause=pause, copies=copies)
     try:
@@ -272,15 +300,14 @@ def traffic(forest: Forest, *, lone: int = 3, pause: float = PAUSE, copies: int 
 
 
 @contextlib.asynccontextmanager
-async def connection(urls: Sequence[str]) -> AsyncIterator[Client]:
+async def connection(urls: Sequence[str], **shown: Any) -> AsyncIterator[Client]:
     """As a program connects that is to last: it tries again for ever, at any node that it hears of."""
 
     async def quiet(_: Exception) -> None:
         """Requests say themselves what became of them."""
 
-    client = await nats.connect(
-        list(urls), max_reconnect_attempts=-1, reconnect_time_wait=0.05, connect_timeout=2, error_cb=quiet
-    )
+    usual: dict[str, Any] = {"reconnect_time_wait": 0.05, "connect_timeout": 2, "error_cb": quiet}
+    client = await nats.connect(list(urls), max_reconnect_attempts=-1, **usual, **shown)
     try:
         yield client
     finally:
@@ -324,22 +351,36 @@ def position(info: ConsumerInfo) -> tuple[Any, ...]:
 async def contents(stream: JetStreamContext, name: str) -> Sequence[str]:
     """The ids of all messages of the stream *name*, in order, as its leader has them."""
     info = await insist(lambda: stream.stream_info(name))
-    ids = []
-    for seq in range(info.state.first_seq or 1, info.state.last_seq + 1):
-        message = await insist(lambda seq=seq: stream.get_msg(name, seq))  # type: ignore[misc]
-        ids.append((message.headers or {})["Nats-Msg-Id"])
-    return ids
+    numbers = range(info.state.first_seq or 1, info.state.last_seq + 1)
+
+    async def at(number: int) -> str:
+        message = await insist(lambda: stream.get_msg(name, number))
+        return str((message.headers or {})["Nats-Msg-Id"])
+
+    parts = (numbers[k : k + AT_ONCE] for k in range(0, len(numbers), AT_ONCE))
+    return [each for part in parts for each in await asyncio.gather(*map(at, part))]
 
 
-def copies(forest: Forest) -> Mapping[str, frozenset[str]]:
+def copies(forest: Forest | Way) -> Mapping[str, frozenset[str]]:
     """The nodes on which each stream stands."""
+    return {name: frozenset(_servers(cluster)) for name, cluster in _clusters(forest).items()}
 
-    async def ask() -> Mapping[str, frozenset[str]]:
-        async with connection([client_url(node) for node in forest.staying]) as client:
+
+def leaders(forest: Forest | Way) -> Mapping[str, str]:
+    """Who leads each stream."""
+    return {name: (cluster and cluster.leader) or "" for name, cluster in _clusters(forest).items()}
+
+
+def _clusters(forest: Forest | Way) -> Mapping[str, ClusterInfo | None]:
+    way = Way.to(forest)
+
+    async def ask() -> Mapping[str, ClusterInfo | None]:
+        async with way.connected() as client:
             found = await insist(client.jetstream(timeout=5).streams_info)
-        return {each.config.name or "": frozenset(_servers(each.cluster)) for each in found}
+        return {each.config.name or "": each.cluster for each in found}
 
-    return asyncio.run(ask())
+    with way.place():
+        return asyncio.run(ask())
 
 
 def _servers(cluster: ClusterInfo | None) -> Iterator[str]:
