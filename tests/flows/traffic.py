@@ -363,21 +363,12 @@ async def contents(stream: JetStreamContext, name: str) -> Sequence[str]:
 
 def copies(forest: Forest | Way) -> Mapping[str, frozenset[str]]:
     """The nodes on which each stream stands."""
-    return {name: frozenset(_servers(cluster)) for name, cluster in _clusters(forest).items()}
-
-
-def leaders(forest: Forest | Way) -> Mapping[str, str]:
-    """Who leads each stream."""
-    return {name: (cluster and cluster.leader) or "" for name, cluster in _clusters(forest).items()}
-
-
-def _clusters(forest: Forest | Way) -> Mapping[str, ClusterInfo | None]:
     way = Way.to(forest)
 
-    async def ask() -> Mapping[str, ClusterInfo | None]:
+    async def ask() -> Mapping[str, frozenset[str]]:
         async with way.connected() as client:
             found = await insist(client.jetstream(timeout=5).streams_info)
-        return {each.config.name or "": each.cluster for each in found}
+        return {each.config.name or "": frozenset(_servers(each.cluster)) for each in found}
 
     with way.place():
         return asyncio.run(ask())
