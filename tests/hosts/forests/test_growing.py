@@ -7,8 +7,7 @@ import contextlib
 import re
 import socket
 import ssl
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ from morpheus.nats.listeners import CLIENT
 from tests.flows.homes import UNMOVED
 from tests.flows.traffic import Traffic, Way, copies
 from tests.hetzner.zones.records import names as dns_names
-from tests.hosts.forests.stands import Stand, monitor, standing
+from tests.hosts.forests.stands import SOON, Stand, monitor, standing
 from tests.hosts.forests.test_births import at_birth
 from tests.hosts.forests.test_reach import answering
 from tests.lab import Host, Lab
@@ -70,8 +69,9 @@ def programs(way: Way) -> Iterator[Traffic]:
 
 
 @pytest.fixture(autouse=True)
-def going_on(programs: Traffic) -> Iterator[None]:
-    """No program fails meanwhile."""
+def going_on(forest: Stand, programs: Traffic) -> Iterator[None]:
+    """No program fails meanwhile; flows act for the forest's planter."""
+    forest.home.enter()
     programs.begin_anew()
     yield
     programs.fine()
@@ -84,10 +84,16 @@ def starts(stand: Stand) -> Mapping[str, str]:
     return {host.name: host.run(show).stdout.strip() for host in stand.hosts}
 
 
-def is_whole(stand: Stand, *numbers: int) -> bool:
-    """Whether the nodes of these *numbers* are the forest, for whomever is asked about it."""
+def coming(stand: Stand) -> str:
+    """The name of the node that is added next."""
+    (name,) = stand.forest.fresh_names(1)
+    return name
+
+
+def is_whole(stand: Stand, names: set[str]) -> bool:
+    """Whether the nodes *names* are the forest, for whomever is asked about it."""
     stand.wait_formed()
-    names, forest = {f"oak-node-{k}" for k in numbers}, stand.forest
+    forest = stand.forest
     assert {node.name for node in forest.nodes} == {*stand.simulator.servers} == stand.counted() == names
     assert {monitor(host, "/jsz")["meta_cluster"]["cluster_size"] for host in stand.hosts} == {len(names)}
     assert (forest.status, {node.status for node in forest.nodes}) == (Status.ACTIVE, {Status.ACTIVE})
@@ -119,36 +125,31 @@ def taken(stand: Stand, name: str) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def cut_off_once_there(stand: Stand, name: str) -> Iterator[None]:
-    """As soon as the others count *name* as one of them, nothing passes between its machine and anybody."""
-    others, over = stand.hosts, threading.Event()
+def cut_off_once_there(stand: Stand) -> Callable[[Host], None]:
+    """Lets nothing pass between a new machine and anybody, as soon as the others count its server."""
+    others = stand.hosts
 
-    def sizes() -> set[int]:
-        return {monitor(host, "/jsz")["meta_cluster"]["cluster_size"] for host in others}
+    def is_there(host: Host) -> bool:
+        with contextlib.suppress(AssertionError):  # no server answers there yet
+            looks = monitor(host, "/varz")["http_req_stats"].get("/healthz")  # whoever waits for it
+            sizes = [monitor(each, "/jsz")["meta_cluster"]["cluster_size"] for each in others]
+            return bool(looks) and max(sizes) > len(others)
+        return False
 
-    def watch() -> None:
-        while not over.wait(0.01):
-            if max(sizes()) > len(others):
-                stand.lab[name].unplug()
-                return
+    def cut(host: Host) -> None:
+        until(f"{host.name} is there", lambda: is_there(host), timeout=SOON)
+        host.unplug()
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return cut
 
 
 def test_an_expansion_whose_server_cannot_start_is_taken_back(forest: Stand) -> None:
     before, claimed = starts(forest), forest.forest.last_expansion
 
-    with taken(forest, "oak-node-4"), pytest.raises(MachineError, match="took the chosen ports"):
+    with taken(forest, coming(forest)), pytest.raises(MachineError, match="took the chosen ports"):
         grow("oak")
 
-    assert is_whole(forest, 1, 2, 3)
+    assert is_whole(forest, {*before})
     assert starts(forest) == before
     assert forest.forest.last_expansion != claimed
 
@@ -157,52 +158,51 @@ def test_an_expansion_whose_node_is_cut_off_once_it_is_there_is_taken_back(
     forest: Stand, programs: Traffic
 ) -> None:
     """With a peer more, the cluster would need three of its four from then on."""
-    before = starts(forest)
+    before, name = starts(forest), coming(forest)
     forest.home.settle(**GIVEN, provisioning={"readiness_timeout": 6})
 
-    with cut_off_once_there(forest, "oak-node-5"), pytest.raises(NotReadyError):
+    with at_birth(forest.lab, name, act=cut_off_once_there(forest)), pytest.raises(NotReadyError):
         grow("oak")
 
     forest.home.settle(**GIVEN)
-    assert is_whole(forest, 1, 2, 3)
+    assert is_whole(forest, {*before})
     assert starts(forest) == before
-    host = forest.lab["oak-node-5"]
+    host = forest.lab[name]
     until("its machine is gone", lambda: not host.is_on and not host.disk.folder.exists())
     assert programs.gap < LONGEST
 
 
 def test_it_grows_to_four_and_the_old_servers_just_go_on(forest: Stand, programs: Traffic) -> None:
-    before = starts(forest)
-    forest.home.enter()
+    before, name = starts(forest), coming(forest)
 
     grown = grow("oak")
 
-    assert grown.fresh == ("oak-node-6",)
-    assert is_whole(forest, 1, 2, 3, 6)
+    assert grown.fresh == (name,)
+    assert is_whole(forest, {*before, name})
     assert before.items() <= starts(forest).items()
-    new = forest.host("oak-node-6")
-    for old in forest.hosts[:3]:
+    new = forest.host(name)
+    for old in map(forest.host, before):
         assert answering(new.namespace, old.address) == {22, 4222, 6222}
         assert answering(old.namespace, new.address) == {22, 4222, 6222}
     assert programs.gap < GAP
 
 
-def test_a_disk_that_fills_up_makes_it_grow_to_five_by_itself_and_streams_move_there(
+def test_a_disk_that_fills_up_makes_it_grow_by_itself_and_streams_move_there(
     forest: Stand, way: Way, programs: Traffic
 ) -> None:
-    before, full = starts(forest), forest.host("oak-node-2")
+    before, name, full = starts(forest), coming(forest), forest.host("oak-node-2")
     growth = {**UNMOVED, "threshold_storage": FULL - 5, "cooldown_minutes": 0, "rebalance": "leaders"}
     forest.home.settle(**GIVEN, growth=growth)
     full.fill_disk(FULL)
 
-    with at_birth(forest.lab, "oak-node-7", act=lambda _: full.free_disk()):
+    with at_birth(forest.lab, name, act=lambda _: full.free_disk()):
         told = grow_check("oak")
 
     forest.home.settle(**GIVEN)
     assert told == {"oak": "grew"}
-    assert is_whole(forest, 1, 2, 3, 6, 7)
+    assert is_whole(forest, {*before, name})
     assert before.items() <= starts(forest).items()
-    assert [name for name, nodes in copies(way).items() if "oak-node-7" in nodes]
+    assert [stream for stream, nodes in copies(way).items() if name in nodes]
     assert programs.gap < LONGEST
 
 
@@ -210,14 +210,13 @@ def test_the_node_that_leads_leaves_and_its_machine_is_gone(
     forest: Stand, way: Way, programs: Traffic
 ) -> None:
     before = starts(forest)
-    victim = forest.lab[str(monitor(forest.hosts[0], "/jsz")["meta_cluster"]["leader"])]
-    rest = [node.number for node in forest.forest.staying if node.name != victim.name]
+    victim = forest.host(monitor(forest.hosts[0], "/jsz")["meta_cluster"]["leader"])
 
     remove_node("oak", victim.name)
 
-    assert is_whole(forest, *rest)
+    assert is_whole(forest, {*before} - {victim.name})
     assert starts(forest) == {name: run for name, run in before.items() if name != victim.name}
-    assert not any(victim.name in nodes for nodes in copies(way).values())
+    assert not [stream for stream, nodes in copies(way).items() if victim.name in nodes]
     until("its machine is gone", lambda: not victim.is_on and not victim.disk.folder.exists())
     assert programs.gap < LONGEST
 
