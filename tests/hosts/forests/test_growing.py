@@ -18,11 +18,12 @@ from flows.remove import remove_node
 from morpheus.cli.temporary import Temporary
 from morpheus.errors import MachineError, NotReadyError
 from morpheus.forest import Status
-from morpheus.machine import NATS, places
+from morpheus.machine import NATS, WORKLOAD, places
 from morpheus.nats.listeners import CLIENT
 from tests.flows.homes import UNMOVED
 from tests.flows.traffic import Traffic, Way, copies
 from tests.hetzner.zones.records import names as dns_names
+from tests.hosts.forests.conftest import settings
 from tests.hosts.forests.stands import SOON, Stand, monitor, standing
 from tests.hosts.forests.test_births import at_birth
 from tests.hosts.forests.test_reach import answering
@@ -36,19 +37,23 @@ LONGEST = 10.0  # the same where streams elect leaders anew, which takes them up
 SLOWLY = 0.05  # seconds between two messages of a publisher
 FULL = 85  # percent
 DOMAIN = "forests.example"
-GIVEN: dict[str, Any] = {
-    "hetzner": {"image": "debian-13"},
-    "dns": {"provider": "hetzner", "domain": DOMAIN},
-    "firewall": {"nats": ["::/0"]},
-}
 
 
 @pytest.fixture(scope="module")
-def forest(lab: Lab, prefect: Temporary, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    """Three nodes on Debian 12 that let clients in; those that come are on Debian 13."""
+def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The settings: clients are let in, a workload runs, new nodes are on Debian 13."""
+    opened = {"dns": {"provider": "hetzner", "domain": DOMAIN}, "firewall": {"nats": ["::/0"]}}
+    return {**opened, **settings("debian-13", tmp_path_factory.mktemp("growing"))}
+
+
+@pytest.fixture(scope="module")
+def forest(
+    lab: Lab, prefect: Temporary, tmp_path_factory: pytest.TempPathFactory, given: dict[str, Any]
+) -> Iterator[Stand]:
+    """Three nodes on Debian 12."""
     home = tmp_path_factory.mktemp("growing") / "home"
-    with standing(lab, home, 61, 3, {**GIVEN, "hetzner": {"image": "debian-12"}}) as stand:
-        stand.home.settle(**GIVEN)
+    with standing(lab, home, 61, 3, {**given, "hetzner": {"image": "debian-12"}}) as stand:
+        stand.home.settle(**given)
         yield stand
 
 
@@ -79,9 +84,12 @@ def going_on(forest: Stand, programs: Traffic) -> Iterator[None]:
 
 
 def starts(stand: Stand) -> Mapping[str, str]:
-    """What systemd calls this run of each server; another one has another name."""
-    show = ["systemctl", "show", "--value", "--property=InvocationID", places.UNITS[NATS]]
-    return {host.name: host.run(show).stdout.strip() for host in stand.hosts}
+    """What systemd calls this run of each server and of its workload; another one has another name."""
+    units = [places.UNITS[NATS], places.UNITS[WORKLOAD]]
+    show = ["systemctl", "show", "--value", "--property=InvocationID", *units]
+    told = {host.name: host.run(show).stdout.strip() for host in stand.hosts}
+    assert all(len(each.split()) == len(units) for each in told.values())  # they run
+    return told
 
 
 def coming(stand: Stand) -> str:
@@ -155,16 +163,16 @@ def test_an_expansion_whose_server_cannot_start_is_taken_back(forest: Stand) -> 
 
 
 def test_an_expansion_whose_node_is_cut_off_once_it_is_there_is_taken_back(
-    forest: Stand, programs: Traffic
+    forest: Stand, given: dict[str, Any], programs: Traffic
 ) -> None:
     """With a peer more, the cluster would need three of its four from then on."""
     before, name = starts(forest), coming(forest)
-    forest.home.settle(**GIVEN, provisioning={"readiness_timeout": 6})
+    forest.home.settle(**given, provisioning={"readiness_timeout": 6})
 
     with at_birth(forest.lab, name, act=cut_off_once_there(forest)), pytest.raises(NotReadyError):
         grow("oak")
 
-    forest.home.settle(**GIVEN)
+    forest.home.settle(**given)
     assert is_whole(forest, {*before})
     assert starts(forest) == before
     host = forest.lab[name]
@@ -188,17 +196,17 @@ def test_it_grows_to_four_and_the_old_servers_just_go_on(forest: Stand, programs
 
 
 def test_a_disk_that_fills_up_makes_it_grow_by_itself_and_streams_move_there(
-    forest: Stand, way: Way, programs: Traffic
+    forest: Stand, given: dict[str, Any], way: Way, programs: Traffic
 ) -> None:
     before, name, full = starts(forest), coming(forest), forest.host("oak-node-2")
     growth = {**UNMOVED, "threshold_storage": FULL - 5, "cooldown_minutes": 0, "rebalance": "leaders"}
-    forest.home.settle(**GIVEN, growth=growth)
+    forest.home.settle(**given, growth=growth)
     full.fill_disk(FULL)
 
     with at_birth(forest.lab, name, act=lambda _: full.free_disk()):
         told = grow_check("oak")
 
-    forest.home.settle(**GIVEN)
+    forest.home.settle(**given)
     assert told == {"oak": "grew"}
     assert is_whole(forest, {*before, name})
     assert before.items() <= starts(forest).items()
