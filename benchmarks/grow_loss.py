@@ -57,7 +57,7 @@ def _measured(before: int, after: int, messages: int) -> dict[str, float]:
     try:
         held = asyncio.run(_filled(forest, messages))
         quiet = contextlib.redirect_stdout(sys.stderr)  # on stdout is the result alone
-        with quiet, used(Traffic(_urls(forest), copies=before)) as programs:
+        with quiet, used(Traffic(forest, copies=before)) as programs:
             grown = grow("bench", nodes=after)
             written = programs.acknowledged + GOING_ON
             wait_for(lambda: programs.acknowledged, lambda seen: seen > written)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -47,6 +48,23 @@ TAKEN, ACKNOWLEDGED = 9, 5
 Answer = TypeVar("Answer")
 
 
+@dataclass(frozen=True)
+class Way:
+    """How programs come to a forest: to which addresses, what they show there, and where they live."""
+
+    urls: Sequence[str]
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    place: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+
+    @classmethod
+    def to(cls, forest: "Forest | Way") -> "Way":
+        """To every node of a *forest* of this computer; one that is known already stays as it is."""
+        return forest if isinstance(forest, Way) else cls([client_url(node) for node in forest.staying])
+
+    def connected(self) -> AbstractAsyncContextManager[Client]:
+        return connection(self.urls, **self.shown)
+
+
 @dataclass
 class Written:
     """What one publisher wrote: the ids that were acknowledged, and the longest time between two of them."""
@@ -58,8 +76,9 @@ class Written:
 class Traffic:
     """The programs of one forest; they begin at once, and end with :meth:`stop`."""
 
-    def __init__(self, urls: Sequence[str], *, lone: int = 3, pause: float = PAUSE, copies: int = 3) -> None:
-        self._copies, self._urls = copies, urls
+    def __init__(self, forest: Forest | Way, *, lone: int = 3, pause: float = PAUSE, copies: int = 3) -> None:
+        self._copies = copies
+        self._way = Way.to(forest)
         self._lone = [f"lone{k}" for k in range(lone)]
         self._pause = pause
         self._over, self._begun = threading.Event(), threading.Event()
@@ -70,7 +89,8 @@ class Traffic:
         self._objects: dict[str, bytes] = {}
         self._position: tuple[Any, ...] = ()
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
-        self._thread.start()
+        with self._way.place():
+            self._thread.start()
         assert self._begun.wait(PATIENCE), "the programs never began"
         self.fine()
 
@@ -83,6 +103,11 @@ class Traffic:
     def gap(self) -> float:
         """The longest time, in seconds, in which one of the publishers got no acknowledgement."""
         return max(each.gap for each in self.written.values())
+
+    def begin_anew(self) -> None:
+        """Let the gap be that of what comes now."""
+        for each in self.written.values():
+            each.gap = 0.0
 
     @property
     def kept(self) -> Mapping[str, Sequence[str]]:
@@ -105,7 +130,8 @@ class Traffic:
 
         (What every reader read was looked at when it ended.)
         """
-        asyncio.run(self._checked())
+        with self._way.place():
+            asyncio.run(self._checked())
 
     def _run(self) -> None:
         try:
@@ -115,7 +141,7 @@ class Traffic:
         self._begun.set()
 
     async def _all(self) -> None:
-        async with connection(self._urls) as client:
+        async with self._way.connected() as client:
             stream = client.jetstream(timeout=2)
             await self._prepare(stream)
             self._begun.set()
@@ -213,10 +239,10 @@ class Traffic:
             name, data = f"leaf{len(self._objects)}", os.urandom(200_000)
             await insist(lambda name=name, data=data: attic.put(name, data))  # type: ignore[misc]
             self._objects[name] = data
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(max(0.3, 20 * self._pause))
 
     async def _checked(self) -> None:
-        async with connection(self._urls) as client:
+        async with self._way.connected() as client:
             stream = client.jetstream(timeout=5)
             for name, ids in self.kept.items():
                 found = Counter(await contents(stream, name))
@@ -264,10 +290,11 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def traffic(forest: Forest, *, lone: int = 3, pause: float = PAUSE, copies: int = 3) -> Iterator[Traffic]:
+def traffic(
+    forest: Forest | Way, *, lone: int = 3, pause: float = PAUSE, copies: int = 3
+) -> Iterator[Traffic]:
     """Programs use *forest* while the block runs; afterwards nothing is lost."""
-    urls = [client_url(node) for node in forest.staying]
-    with used(Traffic(urls, lone=lone, pause=pause, copies=copies)) as programs:
+    with used(Traffic(forest, lone=lone, pause=pause, copies=copies)) as programs:
         yield programs
     programs.check()
 
@@ -284,15 +311,14 @@ def used(programs: Traffic) -> Iterator[Traffic]:
 
 
 @contextlib.asynccontextmanager
-async def connection(urls: Sequence[str]) -> AsyncIterator[Client]:
+async def connection(urls: Sequence[str], **shown: Any) -> AsyncIterator[Client]:
     """As a program connects that is to last: it tries again for ever, at any node that it hears of."""
 
     async def quiet(_: Exception) -> None:
         """Requests say themselves what became of them."""
 
-    client = await nats.connect(
-        list(urls), max_reconnect_attempts=-1, reconnect_time_wait=0.05, connect_timeout=2, error_cb=quiet
-    )
+    usual: dict[str, Any] = {"reconnect_time_wait": 0.05, "connect_timeout": 2, "error_cb": quiet}
+    client = await nats.connect(list(urls), max_reconnect_attempts=-1, **usual, **shown)
     try:
         yield client
     finally:
@@ -335,28 +361,28 @@ def position(info: ConsumerInfo) -> tuple[Any, ...]:
 
 async def contents(stream: JetStreamContext, name: str) -> Sequence[str]:
     """The ids of all messages of the stream *name*, in order, as its leader has them."""
-    state = (await insist(lambda: stream.stream_info(name))).state
-    ids: list[str] = []
-    for first in range(state.first_seq or 1, state.last_seq + 1, AT_ONCE):
-        some = range(first, min(first + AT_ONCE, state.last_seq + 1))
-        ids += await asyncio.gather(*(_id(stream, name, seq) for seq in some))
-    return ids
+    info = await insist(lambda: stream.stream_info(name))
+    numbers = range(info.state.first_seq or 1, info.state.last_seq + 1)
+
+    async def at(number: int) -> str:
+        message = await insist(lambda: stream.get_msg(name, number))
+        return str((message.headers or {})["Nats-Msg-Id"])
+
+    parts = (numbers[k : k + AT_ONCE] for k in range(0, len(numbers), AT_ONCE))
+    return [each for part in parts for each in await asyncio.gather(*map(at, part))]
 
 
-async def _id(stream: JetStreamContext, name: str, seq: int) -> str:
-    message = await insist(lambda: stream.get_msg(name, seq))
-    return str((message.headers or {})["Nats-Msg-Id"])
-
-
-def copies(forest: Forest) -> Mapping[str, frozenset[str]]:
+def copies(forest: Forest | Way) -> Mapping[str, frozenset[str]]:
     """The nodes on which each stream stands."""
+    way = Way.to(forest)
 
     async def ask() -> Mapping[str, frozenset[str]]:
-        async with connection([client_url(node) for node in forest.staying]) as client:
+        async with way.connected() as client:
             found = await insist(client.jetstream(timeout=5).streams_info)
         return {each.config.name or "": frozenset(_servers(each.cluster)) for each in found}
 
-    return asyncio.run(ask())
+    with way.place():
+        return asyncio.run(ask())
 
 
 def _servers(cluster: ClusterInfo | None) -> Iterator[str]:

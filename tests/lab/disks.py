@@ -38,12 +38,20 @@ class Disk:
 
     def fill(self) -> None:
         """Leave not one byte; what is written meanwhile is as large as it is."""
-        until("the disk is full", self._shrunk)
+        until("the disk is full", lambda: self._resize(self._used) and self._free == 0)
 
-    def _shrunk(self) -> bool:
+    def fill_to(self, percent: float) -> None:
+        """Leave as much as that what is on it now is so many percent of it all."""
+        assert self._resize(int(self._used * 100 / percent))
+
+    @property
+    def _used(self) -> int:
         usage = os.statvfs(self.folder / "changes")
-        size = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
-        return self._resize(size) and os.statvfs(self.folder / "changes").f_bfree == 0
+        return (usage.f_blocks - usage.f_bfree) * usage.f_frsize
+
+    @property
+    def _free(self) -> int:
+        return os.statvfs(self.folder / "changes").f_bfree
 
     def free(self) -> None:
         """Give it its size back."""

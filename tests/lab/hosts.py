@@ -154,8 +154,12 @@ class Host:
         """Take back what :meth:`unplug` and partitions did."""
         self.place.firewalls.mend(self.line.name)
 
-    def fill_disk(self) -> None:
-        self.disk.fill()
+    def fill_disk(self, percent: float = 100) -> None:
+        """Leave nothing; or so much that *percent* of it are in use."""
+        if percent < 100:
+            self.disk.fill_to(percent)
+        else:
+            self.disk.fill()
 
     def free_disk(self) -> None:
         self.disk.free()

@@ -25,6 +25,7 @@ from tests.lab import Host, Lab
 from tests.lab.commands import until
 from tests.nats.grove import wait_for
 from tests.simulator import Latency, Simulator
+from tests.simulator.clients import client_of
 
 Answer = TypeVar("Answer")
 Work = Callable[[Client], Awaitable[Answer]]
@@ -143,10 +144,13 @@ def talk(url: str, work: Work[Answer], **options: Any) -> Answer:
 def standing(lab: Lab, folder: Path, seed: int, nodes: int, settings: Mapping[str, Any]) -> Iterator[Stand]:
     """A forest planted with *settings* for several tests, gone after the block.
 
-    *seed* lets the numbers and addresses of its servers be no other project's.
+    *seed* lets the numbers and addresses of its servers be no other project's; the zone of the domain, if
+    they name one, is there.
     """
     simulator = Simulator(latency=Latency(scale=0), seed=seed, hosts=lab)
     with pytest.MonkeyPatch.context() as patch, lab.cleared(), simulator.running():
+        if "dns" in settings:
+            client_of(simulator).zones.create(name=settings["dns"]["domain"], mode="primary")
         stand = Stand(lab, simulator, Home(folder, simulator, patch).settle(**settings))
         stand.plant(nodes=nodes)
         yield stand

@@ -1,7 +1,7 @@
 """A forest of one machine becomes one of three under load: nothing is lost, wherever it is stopped."""
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from morpheus.machine import NATS, WORKLOAD, places
 from morpheus.machine.beside.over_ssh import KEPT, LAYOUT, UNIT, WATCHMAN
 from morpheus.migration import Phase
 from tests.flows.test_one_to_three import SHORT, StoppedError, stopped_at
-from tests.flows.traffic import Traffic, used
+from tests.flows.traffic import Traffic, Way, traffic
 from tests.hosts.forests.conftest import settings
 from tests.hosts.forests.stands import LOOPBACK, SOON, Stand, standing
 from tests.lab import Host, Lab
@@ -25,15 +25,9 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 OUTAGE = 30.0  # seconds in which a publisher may get no acknowledgement
 
 
-@contextlib.contextmanager
-def programs_on(host: Host) -> Iterator[Traffic]:
+def programs_on(host: Host) -> AbstractContextManager[Traffic]:
     """Programs beside the server of *host* while the block runs; afterwards nothing is lost."""
-    with host.namespace.entered():
-        programs = Traffic([LOOPBACK], copies=1)
-    with used(programs):
-        yield programs
-    with host.namespace.entered():
-        programs.check()
+    return traffic(Way([LOOPBACK], place=host.namespace.entered), copies=1)
 
 
 @pytest.fixture
