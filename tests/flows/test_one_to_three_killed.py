@@ -47,15 +47,7 @@ OPEN: dict[str, Phase] = {  # where it is killed, and the phase that is recorded
     CLOSE: Phase.RESTORED,
     f"{CLOSE},morpheus.machine.local:LocalMachine.stop!": Phase.RESTORED,
 }
-CLOSED = {
-    "flows._migration:note@3": Phase.RESTORED,
-    "flows._migration:finish": Phase.COMMITTED,
-    "flows._migration:serve@5": Phase.COMMITTED,
-    "morpheus.machine.beside.local:LocalBeside.exchange": Phase.COMMITTED,
-    "morpheus.machine.beside.local:LocalBeside.exchange!": Phase.COMMITTED,
-    "flows._migration:prove": Phase.COMMITTED,
-    "flows._migration:settled": Phase.COMMITTED,
-}
+EXCHANGE = "morpheus.machine.beside.local:LocalBeside.exchange"
 
 
 @pytest.fixture
@@ -116,13 +108,23 @@ def test_until_the_old_server_is_stopped_programs_write_again_by_themselves(step
     assert is_whole(here)
 
 
-@pytest.mark.parametrize("go_on", [run_again, check])
-@pytest.mark.parametrize("step", CLOSED)
+@pytest.mark.parametrize(
+    ("step", "phase", "go_on"),
+    [
+        ("flows._migration:note@3", Phase.RESTORED, check),
+        ("flows._migration:finish", Phase.COMMITTED, run_again),
+        ("flows._migration:serve@5", Phase.COMMITTED, check),
+        (EXCHANGE, Phase.COMMITTED, run_again),
+        (f"{EXCHANGE}!", Phase.COMMITTED, check),
+        ("flows._migration:prove", Phase.COMMITTED, run_again),
+        ("flows._migration:settled", Phase.COMMITTED, check),
+    ],
+)
 def test_from_then_on_the_next_command_or_check_finishes_it(
-    step: str, go_on: Callable[[], None], here: Here
+    step: str, phase: Phase, go_on: Callable[[], None], here: Here
 ) -> None:
     with traffic(here.oak, copies=1):
-        kill_at(step, here, CLOSED[step])
+        kill_at(step, here, phase)
         go_on()
 
     assert is_whole(here)
