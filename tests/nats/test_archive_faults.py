@@ -219,6 +219,30 @@ def test_who_waits_for_a_server_that_looks_through_a_large_stream_shows_that_it_
     assert len(beats) >= 4
 
 
+def test_each_of_many_streams_is_waited_for(bare: str, tmp_path: Path) -> None:
+    """Together they take longer than one may."""
+    kept = [
+        Archive(tmp_path / name, 0, "", {"name": name}, {"messages": 5}, {})
+        for name in ("one", "two", "three")
+    ]
+    asked: dict[str, float] = {}
+
+    async def run() -> None:
+        async with connected([bare]) as other, connected([bare]) as client:
+
+            async def answer(request: Msg) -> None:
+                first = asked.setdefault(request.subject, time.monotonic())
+                messages = 5 if time.monotonic() - first > 0.6 else 0
+                await request.respond(json.dumps({"state": {"messages": messages}}).encode())
+
+            await other.subscribe("$JS.API.STREAM.INFO.*", cb=answer)
+            await other.flush()
+            await archive.check_restored(client, kept, 1, timeout=1)
+
+    asyncio.run(run())
+    assert len(asked) == 3
+
+
 def say(words: bytes) -> Callable[[Msg], Awaitable[None]]:
     async def answer(request: Msg) -> None:
         await request.respond(words)
