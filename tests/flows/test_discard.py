@@ -137,7 +137,7 @@ def test_one_that_cannot_be_removed_stays_recorded_and_keeps_nobody_from_the_oth
     here: Here, tmp_path: Path
 ) -> None:
     """A link in its place is another one's; the forest beside is looked at all the same."""
-    plant("yew", nodes=1, cloud="local")
+    plant("larch", nodes=1, cloud="local")
     discard_old_store("oak")
     here.store.symlink_to(tmp_path)
     here.record(left=-DAY)
@@ -147,7 +147,7 @@ def test_one_that_cannot_be_removed_stays_recorded_and_keeps_nobody_from_the_oth
         ):
             grow_check()
     finally:
-        teardown("yew", cloud="local")
+        teardown("larch", cloud="local")
 
     assert tmp_path.is_dir()
     assert here.oak.migration
