@@ -32,7 +32,7 @@ test-long: $(READY)  ## Run the tests of whole programs (command line, Prefect s
 
 test-servers: $(READY)  ## Run the tests that need Apache and ssh-agent (Debian: apache2, apache2-utils, openssh-client, openssh-server)
 	@test -x /usr/sbin/apache2 && test -x /usr/sbin/sshd && command -v htpasswd >/dev/null && command -v ssh-agent >/dev/null || { echo "make test-servers needs Apache 2.4, ssh-agent and sshd; on Debian: apt install apache2 apache2-utils openssh-client openssh-server"; exit 1; }
-	@$(PY) -m pytest -m servers
+	@$(PY) -m pytest -n 2 --dist loadfile -m servers
 
 test-hosts: $(READY)  ## Run the tests that need root on Linux: whole Debian systems in namespaces
 	@test "$$(id -u)" = 0 || { echo "make test-hosts needs root: it boots machines and mounts file systems"; exit 1; }

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from flows._machines import PORT_TRIES, Ground, raise_machines
+from flows._machines import PORT_TRIES, Ground, make, raise_machines
 from flows._proof import prove
 from morpheus import folders
 from morpheus.cloud import Cloud
 from morpheus.errors import MachineError, PortTakenError
 from morpheus.files import make_folder
 from morpheus.forest import Forest, Node
-from morpheus.machine import NATS, Machine, store_marker
+from morpheus.machine import NATS, Machine, StoreState, store_marker
 from morpheus.machine.beside import LIFTS_AFTER, Beside, Fence
 from morpheus.machine.local import free_bytes
 from morpheus.migration import (
@@ -238,11 +238,11 @@ def finish(ground: Ground, outfit: Outfit) -> None:
     Each is started anew by that, which tells it the ids of the messages that were restored.
     """
     hold, cloud = ground.hold, ground.cloud
+    during = awake(ground, outfit)
     forest, old = hold.forest, old_node(hold.forest)
-    beside, during = beside_of(old, cloud), meanwhile(forest, cloud)
+    beside = beside_of(old, cloud)
     discard_archives(forest.name)
     if during != forest:
-        serve(ground, during, during.node(old.name), outfit, Guard(access.generate().app_key, Entry.NONE))
         for node in during.staying:
             if node.name != old.name:
                 await_formed(ground, during)
@@ -261,6 +261,33 @@ def finish(ground: Ground, outfit: Outfit) -> None:
     beside.remove(hold.turn)
     hold.update(lambda forest, now: settled(activated(forest), now, KEEP) if forest else None)
     log.info("%s: its old store stays in %s", forest.name, beside.kept)
+
+
+def awake(ground: Ground, outfit: Outfit) -> Forest:
+    """Start the new servers that an earlier run stopped and did not start again; the forest as it listens.
+
+    Another program may have taken the port of one that nobody knows yet: it gets another one.
+
+    Raises:
+        MachineError: its new store is gone, and a cluster would delete what is in the old one.
+    """
+    hold, cloud = ground.hold, ground.cloud
+    during, old = meanwhile(hold.forest, cloud), old_node(hold.forest)
+    if during == hold.forest:
+        if beside_of(old, cloud).exchanged():
+            return during
+        raise MachineError(
+            f"The new store on the machine of {old.name} is gone, so its move cannot be finished: nothing "
+            "was changed. Its old store is there, and whole copies of the streams are on the other nodes."
+        )
+    down = [node for node in during.staying if standing(ground, node).pid(NATS) is None]
+    held = [node.name for node in down if cloud.store(server_of(node)) is StoreState.HELD]
+    if moved := tuple(name for name in held if name != old.name):
+        make(ground, moved, ())
+        during = meanwhile(hold.forest, cloud)
+    for node in down:
+        serve(ground, during, during.node(node.name), outfit, Guard(access.generate().app_key, Entry.NONE))
+    return during
 
 
 def meanwhile(forest: Forest, cloud: Cloud) -> Forest:

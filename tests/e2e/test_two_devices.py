@@ -87,7 +87,7 @@ def devices(apache: WebDav, tmp_path: Path) -> Iterator[tuple[Woods, Device]]:
             valley.clear()
 
 
-@pytest.mark.parametrize("minutes", [-10, 10])
+@pytest.mark.parametrize("minutes", [10])  # ahead: by that clock a cooldown is over sooner
 def test_a_clock_that_is_off_lets_no_forest_grow_twice(devices: tuple[Woods, Device], minutes: int) -> None:
     oak, other = devices
     first, second = oak.start(), Controller(other, minutes)

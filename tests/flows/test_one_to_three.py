@@ -15,10 +15,12 @@ from flows.grow import grow
 from flows.plant import plant
 from flows.teardown import teardown
 from morpheus import folders, site
-from morpheus.errors import MorpheusError, RefusedError
+from morpheus.errors import MachineError, MorpheusError, RefusedError
 from morpheus.files import make_folder
 from morpheus.forest import Forest, Node, Status
-from morpheus.machine.beside.local import LocalFence
+from morpheus.machine import NATS
+from morpheus.machine.beside.local import LocalBeside, LocalFence
+from morpheus.machine.local import LocalMachine
 from morpheus.migration import Phase
 from morpheus.nats.admin import api, connected
 from morpheus.nats.config import client_url
@@ -198,4 +200,22 @@ def test_a_port_that_another_program_takes_meanwhile_is_chosen_again(
         grow("oak", cloud="local")
 
     assert made
+    assert is_whole(here)
+
+
+def test_an_old_store_is_never_opened_by_a_cluster(here: Here) -> None:
+    """The new store is gone, which nothing of ours does: what was never exchanged is not finished."""
+    plant("oak", nodes=1, cloud="local")
+    asyncio.run(make_stream(here.oak))
+    with stopped_at("finish"), pytest.raises(StoppedError):
+        grow("oak", cloud="local")
+    beside, kept = here.folder("oak-node-1") / "beside", here.data / "kept"
+    LocalBeside(LocalMachine("oak-node-1", beside.parent)).machine.stop(NATS)
+    beside.rename(kept)
+
+    with pytest.raises(MachineError, match="The new store on the machine of oak-node-1 is gone"):
+        grow("oak", cloud="local")
+
+    kept.rename(beside)
+    grow("oak", cloud="local")
     assert is_whole(here)

@@ -15,6 +15,8 @@ from tests.flows.conftest import Hilly
 from tests.flows.test_grow import broken, fill, is_whole, messages
 from tests.flows.traffic import connection, insist
 
+pytestmark = pytest.mark.long
+
 LOST = "oak-node-2"
 STOPPING = "stop {} workload"  # it is recorded that it leaves, and its server runs
 FORGOTTEN = "put oak-node-1 cluster.conf"  # the cluster counts it no more

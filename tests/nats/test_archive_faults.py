@@ -180,6 +180,7 @@ def test_a_server_that_breaks_off_leaves_no_archive(bare: str, tmp_path: Path) -
             await other.subscribe("$JS.API.STREAM.SNAPSHOT.told", cb=answer)
             await other.subscribe("$JS.API.CONSUMER.LIST.told", cb=say(b"{}"))
             await other.flush()
+            await insist(lambda: client.request("$JS.API.CONSUMER.LIST.told"))
             for sent, ended, words in wrong:
                 parts, headers = sent, ended
                 with pytest.raises(UnreachableError, match=words):

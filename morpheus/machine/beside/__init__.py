@@ -85,6 +85,9 @@ class Beside(Protocol):
     def exchange(self) -> None:
         """Put the store into the place of the first server's, which is kept; no server runs meanwhile."""
 
+    def exchanged(self) -> bool:
+        """Return whether a store is kept."""
+
     def remove(self, turn: int) -> None:
         """Remove the place with the store in it, and what is left of a fence.
 

@@ -67,6 +67,9 @@ class LocalBeside:
             store.rename(self.kept)
         new.rename(store)
 
+    def exchanged(self) -> bool:
+        return Path(self.kept).exists()
+
     def remove(self, turn: int = 0) -> None:
         _check_turn(self._first, turn)
         self._second.stop(NATS)

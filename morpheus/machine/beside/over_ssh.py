@@ -76,6 +76,10 @@ rm -f "$log" "$log".*
 exec systemctl daemon-reload
 """
 
+FIND = """
+[ ! -d "$1" ] || echo kept
+"""
+
 DISCARD = """
 exec rm -rf "$1"
 """
@@ -131,6 +135,9 @@ class SshBeside:
 
     def exchange(self) -> None:
         self._first.ask("exchange the stores", EXCHANGE, LAYOUT.store, self._first.layout.store, KEPT)
+
+    def exchanged(self) -> bool:
+        return bool(self._first.ask("look for the old store", FIND, KEPT).strip())
 
     def remove(self, turn: int) -> None:
         code = self._first.do(
