@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.discard import discard_old_store
 from flows.grow import grow
 from morpheus.cli.temporary import Temporary
 from morpheus.errors import RefusedError
@@ -74,6 +75,11 @@ def test_one_becomes_three_under_load_and_loses_nothing(single: Stand) -> None:
             assert each.run(["systemctl", "is-active", unit]).stdout == "active\n"
     print(f"outage {programs.gap:.1f} s; {grown.phases}")
     assert programs.gap < OUTAGE
+
+    assert discard_old_store("oak")
+    assert not discard_old_store("oak")
+    assert single.forest.migration is None
+    assert there(host, KEPT) == []
 
 
 def test_what_was_stopped_leaves_nothing_closed_and_is_finished_by_the_next_run(lonely: Stand) -> None:
