@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import select
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ class Terminal:
         program = str(Path(sys.executable).with_name("morpheus"))
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests may ignore it
             os.chdir(folder or Path.cwd())
             os.execve(program, [program, *words], {**environment, "TERM": "dumb", "COLUMNS": "200"})
 
