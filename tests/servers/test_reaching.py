@@ -185,7 +185,7 @@ def test_which_node_to_log_in_to_has_to_be_said(whole: Stand) -> None:
     done = whole.run("ssh", "oak")
 
     assert done.code == 2
-    assert "node-1, node-2, node-3" in done.err
+    assert "morpheus ssh oak node-1 (or node-2, node-3)" in done.err
 
 
 def test_without_ssh_it_is_said_what_to_install(whole: Stand) -> None:
