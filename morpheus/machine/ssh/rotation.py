@@ -118,8 +118,15 @@ def look(machine: SshMachine, *, folder: str = FOLDER) -> Found:
 
 
 def made_key(machine: SshMachine, *, folder: str = FOLDER) -> str:
-    """Make the machine's own key unless it has one; return its public half."""
-    return plain(machine.ask("make a host key", scripts.MAKE_KEY, folder))
+    """Make the machine's own key unless it has one; return its public half.
+
+    Raises:
+        UnreachableError: it told nothing, as one whose power was cut just then.
+    """
+    made = machine.ask("make a host key", scripts.MAKE_KEY, folder)
+    if not made.strip():
+        raise UnreachableError(f"{machine.name} does not answer as it should: it told no host key.")
+    return plain(made)
 
 
 def activate(machine: SshMachine, key: str, *, folder: str = FOLDER) -> str:
