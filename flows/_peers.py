@@ -53,14 +53,22 @@ def streams_at_stake(
         hold.check()
         machine.stop(NATS)
     wait_leader(forest, survivors, cloud, timeout=wait.readiness_timeout, interval=wait.readiness_interval)
+
+    def told() -> streams.AtRisk | str:
+        try:
+            return ask()
+        except UnreachableError as error:  # a leader that has only just been chosen may not answer yet
+            return str(error)
+
     risk = wait_until(
         f"the streams of {forest.name} to have leaders among the survivors",
-        ask,
-        lambda risk: not risk.leaderless,
-        lambda risk: f"none yet: {', '.join(risk.leaderless)}",
+        told,
+        lambda risk: not isinstance(risk, str) and not risk.leaderless,
+        lambda risk: risk if isinstance(risk, str) else f"none yet: {', '.join(risk.leaderless)}",
         timeout=wait.readiness_timeout,
         interval=0.1,
     )
+    assert not isinstance(risk, str)
     gone = ", ".join(leaving)
     for stream in risk.lost:
         log.warning("%s: the stream %s had its only copy on %s: lost", forest.name, stream, gone)

@@ -12,6 +12,9 @@ from pathlib import Path
 import filelock
 import nats
 import psutil
+from nats.js.api import StorageType, StreamConfig
+
+from tests.flows.traffic import insist
 
 LONGEST = 60  # seconds until a program ends by itself
 
@@ -95,9 +98,13 @@ def fill(urls: Sequence[str], size: int, *, storage: str, reserved: int = 0) -> 
     async def publish() -> None:
         client = await nats.connect(list(urls))
         stream = client.jetstream()
-        await stream.add_stream(name="FILL", subjects=["fill"], storage=storage, max_bytes=reserved or -1)
-        for _ in range(size // 500_000):
-            await stream.publish("fill", os.urandom(500_000))
+        config = StreamConfig(
+            name="FILL", subjects=["fill"], storage=StorageType(storage), max_bytes=reserved or -1
+        )
+        await insist(lambda: stream.add_stream(config))
+        for k in range(size // 500_000):
+            body, known = os.urandom(500_000), {"Nats-Msg-Id": str(k)}
+            await insist(lambda body=body, known=known: stream.publish("fill", body, headers=known))  # type: ignore[misc]
         await client.close()
 
     asyncio.run(publish())
