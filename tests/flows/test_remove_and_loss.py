@@ -31,7 +31,7 @@ def spread(forest: Forest) -> None:
             for name in (f"wide{k}" for k in range(4)):
                 wide = StreamConfig(name=name, subjects=[name], num_replicas=3)
                 await insist(lambda wide=wide: stream.add_stream(wide))  # type: ignore[misc]
-                await insist(lambda name=name: stream.publish(name, b"leaf"))  # type: ignore[misc]
+                await insist(lambda name=name: stream.publish(name, b"leaf", headers={"Nats-Msg-Id": name}))  # type: ignore[misc]
 
     asyncio.run(make())
 
