@@ -11,6 +11,7 @@ from morpheus import checkup, site
 from morpheus import settings as config
 from morpheus.checkup import Checkup
 from morpheus.cli import asking, looking
+from morpheus.cli.show.text import me
 from morpheus.errors import InvalidInputError, MorpheusError, NotReadyError
 from morpheus.expansion import Decision, claimed
 from morpheus.forest import Forest, Migration, Price, Status, check_count
@@ -87,12 +88,13 @@ def target(checked: Checkup, wish: Wish) -> int | None:
         return checked.target if wish.auto else checked.wished
     verdict, forest = checked.verdict, checked.forest
     count = len(forest.staying)
-    if check_count(wish.nodes) <= count:
+    if wish.nodes <= count:
         raise InvalidInputError(
             f"{forest.name} has {count} node(s), and growing only adds some: name more than that, or take "
             f"one out with morpheus node remove {forest.name} NODE."
         )
-    return wish.nodes if verdict.outcome not in {Outcome.UNHEALTHY, Outcome.UNKNOWN} else None
+    whole = verdict.outcome not in {Outcome.UNHEALTHY, Outcome.UNKNOWN}
+    return check_count(wish.nodes) if whole else None
 
 
 def agreed(checked: Checkup, nodes: int, wish: Wish) -> bool:
@@ -179,7 +181,7 @@ def one(  # noqa: PLR0913  # each one is a fact of the check, or what is printed
     if wanted is not None and goes_on:
         grown = expand(checked, wanted, auto=wish.auto)
     elif wanted is not None and not asking.somebody_is_here():
-        command = f"morpheus grow {checked.forest.name}{f' --nodes {nodes}' if wished else ''} --yes"
+        command = f"{me()} grow {checked.forest.name}{f' --nodes {nodes}' if wished else ''} --yes"
         asking.tell(f"Nobody is here to say yes, so nothing was changed: {command}")
     done(checked, grown)
     if wish.auto and checked.discards and not dry_run:

@@ -19,25 +19,20 @@ from morpheus.history import History
 from morpheus.registry import Registry
 from tests.growth import schema
 from tests.growth.load import burning
-from tests.nats.grove import Grove
+from tests.nats.grove import Grove, standing
 from tests.terminal import Terminal
 
 
 @pytest.fixture(scope="module")
 def grove(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grove]:
     """Three nodes, recorded as this user's."""
-    grove = Grove(tmp_path_factory.mktemp("home"), 1, 2, 3)
-    try:
-        grove.start()
-        grove.wait_formed()
+    with standing(tmp_path_factory.mktemp("home"), 1, 2, 3) as grove:
         active = (
             Node(each.name, each.ip, Status.ACTIVE, metadata=each.metadata) for each in grove.forest.nodes
         )
         grove.forest = grove.forest.with_nodes(*active)
         site.local_registry(grove.folder).update(lambda document, _: document.with_forest(grove.forest))
         yield grove
-    finally:
-        grove.close()
 
 
 @pytest.fixture(autouse=True)

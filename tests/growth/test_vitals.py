@@ -16,7 +16,7 @@ from morpheus.trend import Kind
 from morpheus.vitals import Measured
 from tests.growth.load import burning, fill, filling, holding, in_memory, publishing
 from tests.growth.sample import NOW
-from tests.nats.grove import Grove, standing, wait_for
+from tests.nats.grove import Grove, formed, standing, wait_for
 
 MIB = 2**20
 
@@ -29,12 +29,8 @@ def grove(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grove]:
     grove.forest = grove.forest.with_nodes(
         *(replace(node, metadata={**node.metadata, **small}) for node in grove.forest.nodes)
     )
-    try:
-        grove.start()
-        grove.wait_formed()
+    with formed(grove):
         yield grove
-    finally:
-        grove.close()
 
 
 def measured(grove: Grove, window: float = 0.5) -> Measured:
@@ -122,29 +118,20 @@ def test_streams_that_fill_up_call_for_a_node(
     small = {"jetstream_file": str(20 * MIB), "jetstream_memory": str(20 * MIB)}
     [node] = grove.forest.nodes
     grove.forest = grove.forest.with_nodes(replace(node, metadata={**node.metadata, **small}))
-    try:
-        grove.start()
-        grove.wait_formed()
+    with formed(grove):
         assert verdict(grove, measured(grove))[0] is Outcome.NOTHING
         fill(grove.urls(), 17 * MIB, storage=storage)
         seen = measured(grove)
-    finally:
-        grove.close()
 
     assert verdict(grove, seen, **{kind: 80}) == (Outcome.GROW, [f"{word} above 80% on node-1"])
     assert 80 < seen.vitals[0].loads[kind] < 100
 
 
 def test_what_is_promised_to_a_stream_is_as_good_as_used(tmp_path_factory: pytest.TempPathFactory) -> None:
-    grove = Grove(tmp_path_factory.mktemp("reserved"), 1, name="fir")
-    try:
-        grove.start()
-        grove.wait_formed()
+    with formed(Grove(tmp_path_factory.mktemp("reserved"), 1, name="fir")) as grove:
         limit = int(grove.forest.nodes[0].metadata["jetstream_file"])
         fill(grove.urls(), 0, storage="file", reserved=limit * 9 // 10)
         seen = measured(grove)
-    finally:
-        grove.close()
 
     assert seen.vitals[0].loads[Kind.STORAGE] == pytest.approx(90, abs=0.1)
 

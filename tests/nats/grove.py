@@ -133,7 +133,13 @@ class Grove:
 @contextmanager
 def standing(folder: Path, *numbers: int) -> Iterator[Grove]:
     """A forest whose nodes have formed what they are to form, while the block runs."""
-    grove = Grove(folder, *numbers)
+    with formed(Grove(folder, *numbers)) as grove:
+        yield grove
+
+
+@contextmanager
+def formed(grove: Grove) -> Iterator[Grove]:
+    """*grove*, whose nodes have formed what they are to form, while the block runs."""
     try:
         grove.start()
         grove.wait_formed()

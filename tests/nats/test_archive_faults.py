@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 import json
 import os
 import socket
@@ -199,25 +200,31 @@ def test_a_server_that_breaks_off_leaves_no_archive(bare: str, tmp_path: Path) -
 def test_who_waits_for_a_server_that_looks_through_a_large_stream_shows_that_it_goes_on(
     bare: str, tmp_path: Path
 ) -> None:
-    beats: list[float] = []
+    beats = itertools.count(1)
 
     async def run() -> None:
+        enough = asyncio.Event()
+
+        def count() -> None:
+            if next(beats) >= 4:
+                enough.set()
+
         async with connected([bare]) as other, connected([bare]) as client:
 
             async def answer(request: Msg) -> None:
-                await asyncio.sleep(5 * beat.EVERY)
+                await enough.wait()
                 await request.respond(json.dumps({"config": {"name": "large"}, "state": {}}).encode())
                 await other.publish(json.loads(request.data)["deliver_subject"], b"")
 
             await other.subscribe("$JS.API.STREAM.SNAPSHOT.large", cb=answer)
             await other.subscribe("$JS.API.CONSUMER.LIST.large", cb=say(b"{}"))
             await other.flush()
-            await archive.save(client, "large", tmp_path, lambda: beats.append(time.monotonic()))
+            await archive.save(client, "large", tmp_path, count)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(beat, "EVERY", 0.1)
+        patch.setattr(archive, "BEGIN_TIMEOUT", 5.0)  # after which who does not go on has failed
         asyncio.run(run())
-    assert len(beats) >= 4
 
 
 def test_each_of_many_streams_is_waited_for(bare: str, tmp_path: Path) -> None:
