@@ -162,6 +162,14 @@ def another() -> Iterator[Registry]:
     registry.update(lambda document, _: document.without_forest("elm"))
 
 
+@pytest.mark.parametrize("nodes", ["2", "3"])
+def test_as_many_as_there_are_or_fewer_is_no_growth(nodes: str) -> None:
+    done = grow("oak", "--nodes", nodes)
+
+    assert done.exit_code == 2
+    assert "oak has 3 node(s), and growing only adds some" in done.stderr
+
+
 def test_without_a_name_and_a_terminal_the_names_are_listed(another: Registry) -> None:
     done = grow("--dry-run")
 
