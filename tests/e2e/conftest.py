@@ -29,6 +29,7 @@ from morpheus.registry.local import LocalStore
 from morpheus.wait import wait_until
 from tests.terminal import Terminal
 
+PROGRAM = Path(sys.executable).with_name("morpheus")
 PATIENCE = 100  # seconds for a command, on a computer that is busy with others
 SOON = timedelta(seconds=10)  # until which the server has made the runs of a schedule
 HOURS_AGO = timedelta(hours=2)
@@ -94,6 +95,7 @@ class Home:
         ours = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
         return ours | {
             "HOME": str(self.path),
+            "PATH": os.pathsep.join([str(PROGRAM.parent), os.environ["PATH"]]),  # so it is called by name
             "MORPHEUS_DATA_DIR": str(self.data),
             "MORPHEUS_CONFIG": str(self.path / "morpheus.yaml"),
             "PREFECT_HOME": str(self.path / "prefect"),
@@ -110,8 +112,7 @@ class Home:
         return ended(self.start(*arguments, **environment))
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        program = str(Path(sys.executable).with_name("morpheus"))
-        return started([program, *arguments], self.environment | environment, self.path)
+        return started([str(PROGRAM), *arguments], self.environment | environment, self.path)
 
     def at_terminal(self, *arguments: str) -> Terminal:
         return Terminal(*arguments, environment=self.environment, folder=self.path)

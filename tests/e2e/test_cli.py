@@ -15,7 +15,7 @@ import pytest
 
 from morpheus.machine import NATS, processes
 from morpheus.wait import wait_until
-from tests.e2e.conftest import Done, Home, Works, ended, free_port, started
+from tests.e2e.conftest import PROGRAM, Done, Home, Works, ended, free_port, started
 from tests.growth.schema import Check
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
@@ -266,8 +266,7 @@ def test_contexts_of_ours_go_with_their_forest(home: Home) -> None:
 
 @pytest.mark.parametrize(("reader", "code"), [("head -c 1 >/dev/null", 0), ("cat >/dev/full", 1)])
 def test_output_that_nobody_takes_is_no_fault_of_morpheus(grown: Home, reader: str, code: int) -> None:
-    program = Path(sys.executable).with_name("morpheus")
-    pipe = f"{program} list | {reader}" if code == 0 else f"{program} list >/dev/full"
+    pipe = f"{PROGRAM} list | {reader}" if code == 0 else f"{PROGRAM} list >/dev/full"
     shell = ["bash", "-c", f"set -o pipefail; {pipe}"]
 
     done = ended(started(shell, grown.environment, grown.path))

@@ -1,7 +1,10 @@
 """Growing from the command line: nobody is asked who is not here, and what is added is added once."""
 
 import asyncio
+import os
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import nats
 import pytest
@@ -11,7 +14,7 @@ from morpheus.forest import Forest, Status
 from morpheus.machine.limits import MIB
 from morpheus.nats.config import client_url
 from morpheus.plan import retired
-from tests.e2e.conftest import NEVER_READY, Home
+from tests.e2e.conftest import NEVER_READY, Home, ended, started
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -50,7 +53,12 @@ def test_a_forest_grows_when_somebody_says_yes_and_rests_when_nobody_was_asked(h
     assert unasked.sentence.endswith("so nothing was changed: morpheus grow oak --nodes 4 --yes")
     assert len(names(home)) == 3
 
-    grown = home.morpheus("grow", "oak", "--nodes", "4", "--yes", "--output", "json")
+    lost = home.morpheus("grow", "oak", "--nodes", "4", PATH=os.defpath)
+    assert lost.code == 10
+    command = shlex.split(lost.sentence.rpartition(": ")[2])
+    assert (Path(command[0]).is_file(), command[1:]) == (True, ["grow", "oak", "--nodes", "4", "--yes"])
+
+    grown = ended(started([*command, "--output", "json"], home.environment, home.path))
     assert grown.code == 0, grown.err
     assert grown.json["added"] == ["oak-node-4"]
     assert home.morpheus("status", "oak", "--output", "json").json["current"] == 4

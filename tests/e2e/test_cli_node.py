@@ -19,7 +19,7 @@ def test_a_node_leaves_when_somebody_says_so_and_a_forest_of_three_keeps_all(hom
     unasked = home.morpheus("node", "remove", "oak", "node-2")
     assert unasked.code == 2
     assert "Nobody is here to confirm it" in unasked.sentence
-    assert unasked.sentence.endswith("morpheus node remove oak node-2 --yes")  # by its path, if not on PATH
+    assert unasked.sentence.endswith("morpheus node remove oak node-2 --yes")
     assert len(names(home)) == 4
 
     left = home.morpheus("node", "remove", "oak", "node-2", "--yes", "--output", "json")
