@@ -180,9 +180,21 @@ def _empty(leaving: Leaving) -> None:
     """
     cloud, hold, access = leaving.cloud, leaving.hold, leaving.access
     node, rest = leaving.node, leaving.rest
-    asked = float("-inf")
+    began, asked = time.monotonic(), float("-inf")
     with client_urls(rest, cloud) as urls:
         asyncio.run(admin.remove_probes(urls, access.app_seed))  # which are bound to their nodes
+
+    def allowed(seen: streams.Streams) -> str:
+        """Why nobody can tell yet whether the others have room for what it holds; empty once they may."""
+        if seen.missing:
+            return f"{', '.join(seen.missing)} did not answer"
+        there = read_nodes(rest, cloud)
+        if mute := [name for name, reading in there.items() if not reading.known]:
+            if time.monotonic() - began < SETTLED:
+                return f"{', '.join(mute)} did not answer"
+            log.warning("%s did not say how much room they have", ", ".join(mute))
+        room.check(node.name, seen, there)
+        return ""
 
     def left() -> tuple[str, ...]:
         nonlocal asked
@@ -194,8 +206,8 @@ def _empty(leaving: Leaving) -> None:
             there = seen.on(node.name)
             reading = read_nodes([node], cloud)[node.name]
             if (there or reading.streams) and time.monotonic() - asked >= ASK_AGAIN:
-                if asked == float("-inf"):
-                    room.check(node.name, seen, read_nodes(rest, cloud))
+                if asked == float("-inf") and (unknown := allowed(seen)):
+                    return (unknown,)
                 hold.check()
                 asyncio.run(admin.evacuate(urls, access.system_seed, node.name))
                 asked = time.monotonic()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -31,6 +32,7 @@ from tests.flows.test_grow import broken, fill, is_whole, messages, running, set
 from tests.flows.traffic import connection, copies, insist, traffic
 
 GAP = 10.0  # seconds: a stream may elect a leader meanwhile, which takes it up to nine
+BUSY = 10.0  # seconds for which a server says nothing
 SLOWLY = 0.05  # seconds between two messages where it takes minutes
 VICTIM = "oak-node-4"
 STEPS = [  # (effect, how many of that kind pass before), in their order
@@ -145,6 +147,31 @@ def test_what_can_never_leave_is_refused_before_anything_is_touched(land: Hilly,
     assert running(land) == pids
     assert copies(forest) == stands
     assert not [each for each in land.effects.seen if each.split()[0] in {"stop", "put", "delete"}]
+
+
+@pytest.mark.long
+def test_that_others_have_no_room_is_found_out_also_while_one_of_them_is_busy(land: Hilly) -> None:
+    configs, words = NEVER["room"]
+    forest = plant("oak", nodes=4).forest
+    for config in configs:
+        add(forest, **config)
+    stands, pids = copies(forest), running(land)
+    busy = next(node.name for node in forest.staying if node.name not in {VICTIM, leader(land)})
+    wakes = threading.Timer(BUSY, os.kill, (pids[busy], signal.SIGCONT))
+
+    def halt() -> None:
+        os.kill(pids[busy], signal.SIGSTOP)
+        wakes.start()
+
+    with (
+        land.effects.failing(f"start {VICTIM} nats", broken(), times=0, first=halt),
+        pytest.raises(RefusedError, match=f"{VICTIM} cannot leave: .*{words}"),
+    ):
+        remove_node("oak", VICTIM)
+
+    wakes.join()
+    assert copies(forest) == stands
+    assert running(land) == pids
 
 
 @contextlib.contextmanager
