@@ -21,6 +21,7 @@ from flows._machines import Ground
 from flows._migration import BESIDE, clear_move, move, room_to_move, undo_move
 from flows._raising import Kit, raise_forest
 from flows._spread import spread_programs, spread_streams
+from flows._standby import standby
 from flows._story import Phases, publish
 from flows._undo import take_back
 from flows.teardown import open_home
@@ -79,16 +80,34 @@ def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         forest = found.forest
         if forest.status != Status.GROWING or not made_by(forest, run):
             continue
+        slugs = given.get("cloud", "settings"), given.get("registry", "settings")
         try:
-            slugs = (given.get("cloud", "settings"), given.get("registry", "settings"))
-            cloud, registry = open_home(settings, forest.name, *slugs)
-            kit = Kit.of(cloud, settings, slugs[1], given.get("key", "settings"))
-            claim = Claim(forest.name, "undo", run)
-            with Hold(registry, claim, lambda document, _: document, margin=cloud.margin) as hold:
-                entered, outfit = kit.opened(hold.forest)
-                undo(entered, hold, run, outfit, settings)
+            undo_from_outside(forest.name, run, *slugs, given.get("key", "settings"))
         except MorpheusError as error:
             log.warning("%s: what was added could not be taken out again: %s", forest.name, error)
+
+
+def undo_from_outside(name: str, run: str, cloud: str, registry: str, key: str) -> None:
+    """Take out again what *run* added, which had these slugs and has ended."""
+    settings = config.load()
+    where, known = open_home(settings, name, cloud, registry)
+    kit = Kit.of(where, settings, registry, key)
+    with Hold(known, Claim(name, "undo", run), lambda document, _: document, margin=where.margin) as hold:
+        entered, outfit = kit.opened(hold.forest)
+        undo(entered, hold, run, outfit, settings)
+
+
+def go_on(name: str, cloud: str, registry: str, key: str) -> None:
+    """Finish the move of streams that a killed run with these slugs left, or undo it where that may be."""
+    forest = open_home(config.load(), name, cloud, registry)[1].find(name)
+    if forest is None or not is_moving(forest):
+        return
+    assert forest.migration
+    if phase_of(forest.migration) is not Phase.COMMITTED:
+        undo_from_outside(name, forest.migration.run, cloud, registry, key)
+        return
+    nodes = len(forest.staying)  # so it is refused where somebody else has finished it meanwhile
+    grow(name, nodes, nodes, forest.last_expansion, auto=True, cloud=cloud, registry=registry, key=key)
 
 
 @flow(name="grow", flow_run_name="grow-{name}", on_cancellation=[sweep], on_crashed=[sweep])
@@ -143,7 +162,10 @@ def grow(  # noqa: C901, PLR0913, PLR0917  # each one is a fact of the decision,
         check_budget(document.forests, grown, settings.budget.max_monthly_eur)
         return document.with_forest(grown)
 
-    with take_lease(known, Claim(name, "grow", run), claim, where.margin) as hold:
+    with (
+        take_lease(known, Claim(name, "grow", run), claim, where.margin) as hold,
+        standby(hold.forest, cloud, registry, key),
+    ):
         phases.ended("claimed")
         fresh, outfit = added(hold.forest, run), None
         try:

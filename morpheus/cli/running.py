@@ -93,6 +93,14 @@ def grow(name: str, nodes: int, *, seen: int, expanded: datetime | None, auto: b
         return flow(name=name, nodes=nodes, seen=seen, expanded=expanded, auto=auto)
 
 
+def go_on(name: str, cloud: str, registry: str, key: str) -> None:
+    """Finish or undo the move of a forest's streams that a killed run left."""
+    with _prefect():
+        from flows.grow import go_on as finish  # noqa: PLC0415  # Prefect takes its settings at import
+
+        finish(name, cloud, registry, key)
+
+
 @dataclass(frozen=True, slots=True)
 class Doomed:
     """What a teardown removes; ``holdings`` is all there is of it in words, where that was looked for."""
@@ -185,7 +193,7 @@ def _prefect() -> Iterator[None]:
             os.environ.update(running.client_environment())
         else:
             # Of its own: it goes with the command, and must not reach the database of the one that stays.
-            own = temporary.start(folders.data_dir() / "prefect-temporary")
+            own = temporary.start(temporary.folder())
             os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
             os.environ.update(own.client_environment())
         # Prefect takes its settings at import, which lasts as long as the server's start.

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import filelock
 
+from morpheus import folders
 from morpheus.cli.cursors import close_with_connections
 from morpheus.cli.server import START_TIMEOUT, wait_until_it_answers
 from morpheus.errors import MachineError
@@ -56,6 +57,18 @@ class Temporary:
             "PREFECT_API_URL": self.api,
             "PREFECT_API_AUTH_STRING": self.password,
         }
+
+
+def folder() -> Path:
+    """Where the servers of this user's commands have their database and log."""
+    return folders.data_dir() / "prefect-temporary"
+
+
+def forget() -> None:
+    """Have this process not use the temporary server of its environment: that ended with its command."""
+    if os.environ.get("PREFECT_HOME") == str(folder()):
+        for variable in ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
+            os.environ.pop(variable, None)
 
 
 def start(folder: Path) -> Temporary:

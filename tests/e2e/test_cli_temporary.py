@@ -11,8 +11,9 @@ import httpx
 import psutil
 import pytest
 
+from morpheus.migration import Phase
 from morpheus.wait import wait_until
-from tests.e2e.conftest import NEVER_READY, Home, begun, ended
+from tests.e2e.conftest import NEVER_READY, PATIENCE, Home, begun, ended
 from tests.morpheus.program import Device
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
@@ -47,6 +48,38 @@ def test_where_the_current_folder_is_gone_a_forest_is_planted_all_the_same(tmp_p
     home.raze()
 
     assert (code, "Traceback" in said) == (0, False), said
+
+
+def test_a_move_of_streams_whose_command_is_killed_goes_on_with_a_server_of_its_own(tmp_path: Path) -> None:
+    """Whether it is undone or finished, which depends on how far it has come, programs may write again."""
+    home = Home(tmp_path / "home")
+    home.settings("growth: {enabled: false}\n")
+
+    def phase() -> str | None:
+        forest = home.forest("oak")
+        return forest.migration.phase if forest and forest.migration else None
+
+    def count_once_killed_in(killed_in: Phase, settled: str | None) -> int:
+        growing = home.start("grow", "oak", "--nodes", "3", "--yes")
+        wait_until("the move", phase, lambda seen: seen == killed_in, str, timeout=PATIENCE)
+        growing.kill()
+        ended(growing)
+        wait_until("the end of it", phase, lambda seen: seen == settled, str, timeout=PATIENCE)
+        return int(home.morpheus("status", "oak", "--output", "json").json["current"])
+
+    try:
+        assert home.morpheus("plant", "local", "small", "--name", "oak").code == 0
+        assert count_once_killed_in(Phase.FENCED, None) == 1
+        assert count_once_killed_in(Phase.COMMITTED, Phase.KEPT) == 3
+        wait_until(
+            "its log to go",
+            (home.data / "standby" / "oak.log").exists,
+            lambda there: not there,
+            str,
+            timeout=30,
+        )
+    finally:
+        home.raze()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A command that lets a forest of one grow is killed: nothing is lost, and no forest stays closed.
 
-Until the old server is stopped programs write again by themselves. From then on somebody has to finish: the
-same command, or the next check, which a schedule runs.
+What stands by goes on at once. Where that is killed, too, programs write again by themselves until the old
+server is stopped; from then on somebody has to finish: the same command, or the next check of a schedule.
 """
 
 import contextlib
@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
+from flows._standby import log_of
 from flows.grow_check import grow_check
 from flows.plant import plant
 from flows.teardown import teardown
 from morpheus.errors import MorpheusError
-from morpheus.migration import Phase
+from morpheus.migration import Phase, is_moving
 from tests.flows.homes import UNMOVED
 from tests.flows.killed import SHORT
 from tests.flows.test_one_to_three import Here, is_whole
@@ -32,6 +33,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 MARGIN = 20.0  # seconds for a server to start, and for programs to come back, on a busy computer
 PATIENCE = 120.0  # seconds for a command
+GOES_ON = 90.0  # seconds for what stands by
 CLOSE = "morpheus.machine.beside.local:LocalFence.close"
 OPEN: dict[str, Phase] = {  # where it is killed, and the phase that is recorded then
     "flows._migration:raise_beside": Phase.PREPARED,
@@ -47,7 +49,6 @@ OPEN: dict[str, Phase] = {  # where it is killed, and the phase that is recorded
     CLOSE: Phase.RESTORED,
     f"{CLOSE},morpheus.machine.local:LocalMachine.stop!": Phase.RESTORED,
 }
-EXCHANGE = "morpheus.machine.beside.local:LocalBeside.exchange"
 
 
 @pytest.fixture
@@ -80,11 +81,16 @@ def ended(*command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def kill_at(step: str, here: Here, phase: Phase) -> None:
-    """Have a command let oak grow, and killed there."""
-    done = ended(sys.executable, "-m", "tests.flows.killed", step, "grow", "oak", "--nodes", "3", "--yes")
-    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    """Have a command let oak grow, and killed there with what stands by."""
+    killed_at(step, "both")
     assert here.oak.migration
     assert here.oak.migration.phase == phase
+
+
+def killed_at(step: str, who: str) -> None:
+    words = "grow", "oak", "--nodes", "3", "--yes"
+    done = ended(sys.executable, "-m", "tests.flows.killed", step, who, *words)
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 
 
 def run_again() -> None:
@@ -95,6 +101,34 @@ def run_again() -> None:
 def check() -> None:
     """As a schedule does; that nobody is to grow forests unasked does not keep it from finishing."""
     assert grow_check("oak") == {"oak": "grew"}
+
+
+EXCHANGE = "morpheus.machine.beside.local:LocalBeside.exchange"
+CLOSED: dict[str, tuple[Phase, Callable[[], None]]] = {  # and who goes on
+    "flows._migration:note@3": (Phase.RESTORED, check),
+    "flows._migration:finish": (Phase.COMMITTED, run_again),
+    "flows._migration:serve@5": (Phase.COMMITTED, check),
+    EXCHANGE: (Phase.COMMITTED, run_again),
+    f"{EXCHANGE}!": (Phase.COMMITTED, check),
+    "flows._migration:prove": (Phase.COMMITTED, run_again),
+    "flows._migration:settled": (Phase.COMMITTED, check),
+}
+
+
+@pytest.mark.parametrize("step", [*list(OPEN)[::3], *CLOSED])
+def test_what_stands_by_goes_on_with_it_and_nobody_has_to(step: str, here: Here) -> None:
+    """It undoes what is not committed, and finishes what is."""
+    committed = CLOSED.get(step, (Phase.PREPARED,))[0] is Phase.COMMITTED
+    before = here.oak.nodes
+
+    with traffic(here.oak, copies=1) as programs:
+        killed_at(step, "alone")
+        wait_for(lambda: is_moving(here.oak), lambda moving: not moving, timeout=GOES_ON)
+        seen = programs.acknowledged
+        wait_for(lambda: programs.acknowledged > seen + 50, bool, timeout=MARGIN)
+
+    assert is_whole(here) if committed else here.oak.nodes == before
+    wait_for(lambda: log_of("oak").exists(), lambda there: not there, timeout=MARGIN)
 
 
 @pytest.mark.parametrize("step", OPEN)
@@ -108,21 +142,9 @@ def test_until_the_old_server_is_stopped_programs_write_again_by_themselves(step
     assert is_whole(here)
 
 
-@pytest.mark.parametrize(
-    ("step", "phase", "go_on"),
-    [
-        ("flows._migration:note@3", Phase.RESTORED, check),
-        ("flows._migration:finish", Phase.COMMITTED, run_again),
-        ("flows._migration:serve@5", Phase.COMMITTED, check),
-        (EXCHANGE, Phase.COMMITTED, run_again),
-        (f"{EXCHANGE}!", Phase.COMMITTED, check),
-        ("flows._migration:prove", Phase.COMMITTED, run_again),
-        ("flows._migration:settled", Phase.COMMITTED, check),
-    ],
-)
-def test_from_then_on_the_next_command_or_check_finishes_it(
-    step: str, phase: Phase, go_on: Callable[[], None], here: Here
-) -> None:
+@pytest.mark.parametrize("step", CLOSED)
+def test_from_then_on_the_next_command_or_check_finishes_it(step: str, here: Here) -> None:
+    phase, go_on = CLOSED[step]
     with traffic(here.oak, copies=1):
         kill_at(step, here, phase)
         go_on()
