@@ -31,6 +31,7 @@ from morpheus.migration import (
     Room,
     advanced,
     check_room,
+    discarded,
     phase_of,
     settled,
     undoing,
@@ -235,9 +236,13 @@ async def check_quiet(client: Client, archives: Sequence[Archive]) -> None:
 def finish(ground: Ground, outfit: Outfit) -> None:
     """Let programs enter the new servers: those that nobody knows yet first, and at last the known port.
 
-    Each is started anew by that, which tells it the ids of the messages that were restored.
+    Each is started anew by that, which tells it the ids of the messages that were restored. Where the
+    machine of the old server is gone the forest is left without it, to be healed.
     """
     hold, cloud = ground.hold, ground.cloud
+    if is_gone(ground):
+        finish_without(ground, outfit)
+        return
     during = awake(ground, outfit)
     forest, old = hold.forest, old_node(hold.forest)
     beside = beside_of(old, cloud)
@@ -261,6 +266,29 @@ def finish(ground: Ground, outfit: Outfit) -> None:
     beside.remove(hold.turn)
     hold.update(lambda forest, now: settled(activated(forest), now, KEEP) if forest else None)
     log.info("%s: its old store stays in %s", forest.name, beside.kept)
+
+
+def is_gone(ground: Ground) -> bool:
+    """Whether the machine of the old server is no more, while those of the others are there."""
+    hold = ground.hold
+    there = {server.name for server in ground.cloud.list_servers(hold.registry_id, hold.forest.name)}
+    return {node.name for node in hold.forest.staying} - there == {old_node(hold.forest).name}
+
+
+def finish_without(ground: Ground, outfit: Outfit) -> None:
+    """Let programs enter the other servers, which have all that was moved; healing replaces the old one.
+
+    What stands in memory is lost by that: each server is started anew, and no third one is there.
+    """
+    hold, forest, old = ground.hold, ground.hold.forest, old_node(ground.hold.forest)
+    others = [node for node in forest.staying if node.name != old.name]
+    discard_archives(forest.name)
+    for node in others:
+        hold.check()
+        standing(ground, node).stop(NATS)
+        serve(ground, forest, node, outfit, None)
+    hold.update(lambda forest, _: discarded(activated(forest)) if forest else None)
+    log.warning("%s is gone; its streams are on %s", old.name, ", ".join(node.name for node in others))
 
 
 def awake(ground: Ground, outfit: Outfit) -> Forest:

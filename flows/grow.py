@@ -259,9 +259,10 @@ def move_or_begin_anew(ground: Ground, outfit: Outfit) -> tuple[str, ...]:
             return grown and begun(grown, ground.run, BESIDE, held, now)
 
         hold.update(begin)
-    fresh = tuple(node.name for node in hold.forest.staying if node.name != migration.node)
     move(ground, outfit)
-    return fresh
+    if hold.forest.migration is None:  # the machine of the old server is gone
+        raise_forest(ground)
+    return tuple(node.name for node in hold.forest.staying if node.name != migration.node)
 
 
 def needs_move(forest: Forest) -> bool:

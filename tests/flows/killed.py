@@ -39,7 +39,7 @@ def make_deadly(steps: str, *, both: bool) -> None:
             make_deadly(later, both=both)
             return
         for child in psutil.Process().children() if both else ():
-            if MODULE in child.cmdline():
+            if child.status() != psutil.STATUS_ZOMBIE and MODULE in child.cmdline():
                 child.kill()
                 child.wait()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -4,9 +4,11 @@ What stands by goes on at once. Where that is killed, too, programs write again 
 server is stopped; from then on somebody has to finish: the same command, or the next check of a schedule.
 """
 
+import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from nats.js.api import StreamConfig
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
 from flows._standby import log_of
@@ -21,11 +24,14 @@ from flows.grow_check import grow_check
 from flows.plant import plant
 from flows.teardown import teardown
 from morpheus.errors import MorpheusError
+from morpheus.forest import Forest, Node, Status
+from morpheus.machine import NATS, processes
 from morpheus.migration import Phase, is_moving
+from morpheus.nats.config import client_url
 from tests.flows.homes import UNMOVED
 from tests.flows.killed import SHORT
 from tests.flows.test_one_to_three import Here, is_whole
-from tests.flows.traffic import traffic
+from tests.flows.traffic import connection, copies, insist, traffic
 from tests.nats.grove import wait_for
 from tests.servers.webdav import ROOT
 
@@ -33,6 +39,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 MARGIN = 20.0  # seconds for a server to start, and for programs to come back, on a busy computer
 PATIENCE = 120.0  # seconds for a command
+HELD = 100  # messages
 GOES_ON = 90.0  # seconds for what stands by
 CLOSE = "morpheus.machine.beside.local:LocalFence.close"
 OPEN: dict[str, Phase] = {  # where it is killed, and the phase that is recorded then
@@ -159,3 +166,36 @@ def test_a_check_begins_anew_what_was_not_finished(step: str, here: Here) -> Non
         check()
 
     assert is_whole(here)
+
+
+async def put(forest: Forest) -> None:
+    """Make a stream of some messages."""
+    async with connection([client_url(forest.nodes[0])]) as client:
+        stream = client.jetstream(timeout=5)
+        await stream.add_stream(StreamConfig("leaf", subjects=["leaf"]))
+        for _ in range(HELD):
+            await stream.publish("leaf", b"leaf")
+
+
+async def held(node: Node) -> int:
+    """How many messages there are in it, asked of one node."""
+    async with connection([client_url(node)]) as client:
+        return (await insist(lambda: client.jetstream(timeout=5).stream_info("leaf"))).state.messages
+
+
+@pytest.mark.parametrize("step", ["flows._migration:finish", "flows._migration:serve@5", f"{EXCHANGE}!"])
+def test_where_the_old_machine_is_lost_after_all_has_moved_it_is_replaced(step: str, here: Here) -> None:
+    asyncio.run(put(here.oak))
+    kill_at(step, here, Phase.COMMITTED)
+    folder = here.folder("oak-node-1")
+    for each in (folder / "beside", folder):
+        processes.stop(each, NATS)
+    shutil.rmtree(folder)
+
+    run_again()
+
+    oak = here.oak
+    assert (oak.status, oak.migration) == (Status.ACTIVE, None)
+    assert [node.name for node in oak.nodes] == ["oak-node-2", "oak-node-3", "oak-node-4"]
+    assert {len(stands) for stands in copies(oak).values()} == {3}
+    assert [asyncio.run(held(node)) for node in oak.nodes] == [HELD] * 3
