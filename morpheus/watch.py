@@ -149,10 +149,25 @@ def wait_ready(forest: Forest, cloud: Cloud, seed: str, *, timeout: float, inter
         timeout=timeout,
         interval=interval,
     )
-    with client_urls(forest.staying, cloud) as urls:
-        took = asyncio.run(admin.probe(urls, seed, timeout=max(1.0, deadline - time.monotonic())))
+    took = probed(forest, cloud, seed, timeout=max(1.0, deadline - time.monotonic()))
     log.info("%s: %s; a message passed in %.2f s", forest.name, formation.reason, took)
     return formation
+
+
+def probed(forest: Forest, cloud: Cloud, seed: str, *, timeout: float, on: str = "") -> float:
+    """Have a message pass through the forest's servers, or through the one *on* and another; the seconds.
+
+    Raises:
+        NotReadyError: none came through within *timeout* seconds; says which servers are not well then.
+    """
+    try:
+        with client_urls([node for node in forest.staying if node.name != on], cloud) as urls:
+            return asyncio.run(admin.probe(urls, seed, timeout=timeout, on=on))
+    except NotReadyError as error:
+        verdict = judged(forest.staying, read_nodes(forest.staying, cloud))
+        if verdict.formed:
+            raise
+        raise NotReadyError(f"{str(error).rstrip('.')}; by now {verdict.reason}.") from error
 
 
 def wait_heard(forest: Forest, cloud: Cloud, *, timeout: float, interval: float) -> Formation:

@@ -1,6 +1,5 @@
 """NATS on the nodes: configure, start, prove."""
 
-import asyncio
 import logging
 
 from prefect import task
@@ -9,12 +8,11 @@ from morpheus.cloud import Cloud
 from morpheus.embedded import brought
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, Machine, is_stale
-from morpheus.nats import admin
 from morpheus.nats.access import Access
 from morpheus.nats.cluster import Formation
 from morpheus.outfit import File, Outfit
 from morpheus.registry.lease import Hold
-from morpheus.watch import client_urls, machine_of, read_nodes, wait_heard, wait_ready, wait_streams
+from morpheus.watch import machine_of, probed, read_nodes, wait_heard, wait_ready, wait_streams
 from tasks._retry import RETRYING
 
 log = logging.getLogger("morpheus.tasks")
@@ -118,9 +116,7 @@ def verify_servers(forest: Forest, cloud: Cloud, timeout: float, interval: float
 @task(task_run_name="carry-{node.name}", **RETRYING)
 def carry(node: Node, forest: Forest, cloud: Cloud, access: Access, timeout: float) -> None:
     """Wait until *node* has stored a message in a stream of its own, which another one read."""
-    others = [each for each in forest.staying if each.name != node.name]
-    with client_urls(others, cloud) as urls:
-        took = asyncio.run(admin.probe(urls, access.app_seed, timeout=timeout, on=node.name))
+    took = probed(forest, cloud, access.app_seed, timeout=timeout, on=node.name)
     log.info("%s: it stored a message after %.2f s", node.name, took)
 
 

@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import itertools
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,7 +22,7 @@ from flows.grow import grow, sweep
 from flows.plant import plant
 from flows.remove import remove_node
 from morpheus.cloud import Server
-from morpheus.errors import MachineError, RefusedError
+from morpheus.errors import MachineError, NotReadyError, RefusedError
 from morpheus.forest import Forest, Status
 from morpheus.nats.config import client_url
 from morpheus.watch import judged, read_nodes
@@ -310,6 +313,26 @@ def test_what_cannot_be_taken_back_stays_recorded_and_is_told(
     left = land.forest("oak")
     assert {node.name: node.leaving for node in left.nodes}["oak-node-4"]
     assert remove_node("oak", "node-4").staying == left.staying
+    assert is_whole(land, 3)
+
+
+@pytest.mark.long
+def test_a_node_that_vanishes_once_the_cluster_has_formed_is_named(
+    land: Hilly, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "morpheus.yaml").write_text("provisioning: {readiness_timeout: 10}")
+    monkeypatch.setenv("MORPHEUS_CONFIG", str(tmp_path / "morpheus.yaml"))
+    plant("oak", nodes=3)
+
+    def vanish() -> None:
+        os.kill(running(land)["oak-node-4"], signal.SIGKILL)
+
+    with (
+        land.effects.failing("reach oak-node-4 4000", broken(), times=0, first=vanish),
+        pytest.raises(NotReadyError, match=r"No message came through.*; by now .*oak-node-4"),
+    ):
+        grow("oak")
+
     assert is_whole(land, 3)
 
 
