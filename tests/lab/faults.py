@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 UNITS = "etc/systemd/system"
-# Only the first start of sshd is late: who restarts it later does not wait again.
+# Only the first start of sshd is late, until it is over: cloud-init may start it anew while it waits.
 ONCE = "/var/lib/late"
 LATE = """\
 [Service]
-ExecStartPre=/bin/sh -c 'test -e {once} || {{ touch {once}; {wait}; }}'
+ExecStartPre=/bin/sh -c 'test -e {once} || {{ {wait}; touch {once}; }}'
 TimeoutStartSec=infinity
 """
 # What accepts connections on port 22 in sshd's place, and says nothing: an open port is not readiness. What
