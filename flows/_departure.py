@@ -147,9 +147,9 @@ def _give_away(leaving: Leaving) -> None:
     and may have ended before it looked.
     """
     cloud, hold, node = leaving.cloud, leaving.hold, leaving.node
-    for _ in range(TRIES):
+    for k in range(TRIES):
         _wake(leaving)
-        _empty(leaving)
+        _empty(leaving, untouched=k == 0)
         hold.update(lambda forest, _: retired(forest, (node.name,)) if forest else None)
         _step_down(leaving)
         silence(cloud, hold, node)
@@ -172,11 +172,11 @@ def _wake(leaving: Leaving) -> None:
         log.warning("%s cannot be entered: %s", node.name, error)
 
 
-def _empty(leaving: Leaving) -> None:
+def _empty(leaving: Leaving, *, untouched: bool) -> None:
     """Wait until no stream has a copy on it, and all are complete elsewhere.
 
     Raises:
-        RefusedError: they never will, as it was found before any was moved.
+        RefusedError: they never will, as it was found while all was *untouched*.
     """
     cloud, hold, access = leaving.cloud, leaving.hold, leaving.access
     node, rest = leaving.node, leaving.rest
@@ -206,7 +206,7 @@ def _empty(leaving: Leaving) -> None:
             there = seen.on(node.name)
             reading = read_nodes([node], cloud)[node.name]
             if (there or reading.streams) and time.monotonic() - asked >= ASK_AGAIN:
-                if asked == float("-inf") and (unknown := allowed(seen)):
+                if untouched and asked == float("-inf") and (unknown := allowed(seen)):
                     return (unknown,)
                 hold.check()
                 asyncio.run(admin.evacuate(urls, access.system_seed, node.name))

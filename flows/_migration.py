@@ -7,6 +7,7 @@ Prefect's server is gone, too.
 """
 
 import asyncio
+import contextlib
 import logging
 import shutil
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from flows._machines import PORT_TRIES, Ground, make, raise_machines
 from flows._proof import prove
 from morpheus import folders
 from morpheus.cloud import Cloud
-from morpheus.errors import MachineError, PortTakenError
+from morpheus.errors import MachineError, PortTakenError, UnreachableError
 from morpheus.files import make_folder
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, Machine, StoreState, store_marker
@@ -269,10 +270,18 @@ def finish(ground: Ground, outfit: Outfit) -> None:
 
 
 def is_gone(ground: Ground) -> bool:
-    """Whether the machine of the old server is no more, while those of the others are there."""
-    hold = ground.hold
+    """Whether the machine of the old server is no more, while those of the others are there.
+
+    One that is not listed may run all the same, with labels that somebody changed.
+    """
+    hold, old = ground.hold, old_node(ground.hold.forest)
     there = {server.name for server in ground.cloud.list_servers(hold.registry_id, hold.forest.name)}
-    return {node.name for node in hold.forest.staying} - there == {old_node(hold.forest).name}
+    if {node.name for node in hold.forest.staying} - there != {old.name}:
+        return False
+    try:
+        return ground.cloud.store(server_of(old)) is StoreState.GONE
+    except UnreachableError:
+        return True
 
 
 def finish_without(ground: Ground, outfit: Outfit) -> None:
@@ -283,6 +292,9 @@ def finish_without(ground: Ground, outfit: Outfit) -> None:
     hold, forest, old = ground.hold, ground.hold.forest, old_node(ground.hold.forest)
     others = [node for node in forest.staying if node.name != old.name]
     discard_archives(forest.name)
+    for machine in (beside_of(old, ground.cloud).machine, machine_of(old, ground.cloud)):
+        with contextlib.suppress(UnreachableError):
+            machine.stop(NATS)
     for node in others:
         hold.check()
         standing(ground, node).stop(NATS)

@@ -54,15 +54,15 @@ class Kit:
     shelf: Shelf | None
 
     @classmethod
-    def of(cls, cloud: Cloud, settings: Settings, registry: str, key: str) -> Self:
-        """Find it, where *registry* and *key* are slugs.
+    def of(cls, cloud: Cloud, settings: Settings, registry: str, key: str, *, creates: bool = True) -> Self:
+        """Find it, where *registry* and *key* are slugs; with what new machines need if it *creates* some.
 
         Raises:
             MorpheusError: a program cannot be fetched, the key is wrong or missing, the script is none.
         """
         vault = open_vault(registry, key) if cloud.needs_key else None
         found = functools.cache(functools.partial(find_programs, settings.integration, folders.cache_dir()))
-        for target in cloud.platforms():
+        for target in cloud.platforms() if creates else ():
             found(target)
         embedded = cloud.needs_key and is_wanted(settings.integration)
         shelf = open_shelf(registry, cloud) if embedded else None

@@ -1,66 +1,81 @@
-"""Who goes on with a move of streams when the run that makes it is killed: another process of this computer.
+"""Who goes on with a move of streams when the run that makes it does not: another process of this computer.
 
-It reads from the run, which says a word when it ends by itself. When it is killed the pipe ends without one,
-and the other process undoes the move, or finishes what is committed (morpheus/cli/standby.py). Where both are
-killed, or the whole computer fails, the fence still lifts itself until the old server is stopped.
+It reads from the run, which says a word when nothing is left to do. When the run is killed the pipe ends
+without one, and the other process undoes the move, or finishes what is committed (morpheus/cli/standby.py).
+Where both are killed, or the computer fails, the fence still lifts itself until the old server is stopped.
 """
 
 import contextlib
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from morpheus import folders
-from morpheus.files import make_folder
-from morpheus.forest import Forest
 from morpheus.migration import is_moving
+from morpheus.registry.lease import Hold
 
 log = logging.getLogger("morpheus.move")
 
 MODULE = "morpheus.cli.standby"
+STOOD_BY = "MORPHEUS_STOOD_BY"  # set where somebody stands by already
 ENDED = b"ended"
 GOES_WITHIN = 10.0  # seconds for it to hear that it is not needed
 
 
 def log_of(forest: str) -> Path:
-    """What the other process says; the file is there only while it is, and after it has failed."""
+    """What the other process says once it goes on; the file is gone when all is well."""
     return folders.data_dir() / "standby" / f"{forest}.log"
 
 
 @contextlib.contextmanager
-def standby(forest: Forest, cloud: str, registry: str, key: str) -> Iterator[None]:
-    """Have the move of *forest* finished or undone also when this process is killed while the block runs.
+def standby(hold: Hold, cloud: str, registry: str, key: str) -> Iterator[None]:
+    """Have a move finished or undone also when this process is killed while the block runs, or it fails.
 
     The slugs are those of the run. Nothing happens where no streams move.
     """
-    if not is_moving(forest):
+    if not is_moving(hold.forest) or STOOD_BY in os.environ:
         yield
         return
-    path = log_of(forest.name)
-    make_folder(path.parent)
-    process = None
+    name, process = hold.forest.name, None
     try:
-        with path.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", MODULE, forest.name, cloud, registry, key],
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,  # Ctrl-C and a terminal that is closed are for the run alone
-            )
-    except OSError as error:
-        log.warning("%s: nobody stands by should this run be killed: %s", forest.name, error)
+        process = _started(name, cloud, registry, key)
+    except Exception as error:  # noqa: BLE001  # the move itself needs nobody
+        log.warning("%s: nobody stands by should this run be killed: %s", name, error)
     try:
         yield
     finally:
         if process:
-            _dismiss(process)
-            path.unlink(missing_ok=True)
+            _leave(process, name, needed=is_moving(hold.forest))
 
 
-def _dismiss(process: "subprocess.Popen[bytes]") -> None:
+def _started(*words: str) -> "subprocess.Popen[bytes]":
+    environment, root = dict(os.environ), str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
+    environment["MORPHEUS_DATA_DIR"] = str(folders.data_dir())
+    if config := folders.config_path():
+        environment["MORPHEUS_CONFIG"] = str(config.absolute())
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", MODULE, *words],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C and a terminal that is closed are for the run alone
+    )
+
+
+def _leave(process: "subprocess.Popen[bytes]", name: str, *, needed: bool) -> None:
+    if process.poll() is not None:
+        log.warning("%s: what stood by had ended with code %d", name, process.returncode)
+        return
+    if needed:
+        log.warning("%s: another process (pid %d) goes on; it writes %s", name, process.pid, log_of(name))
+        assert process.stdin
+        process.stdin.close()
+        return
     try:
         process.communicate(ENDED, timeout=GOES_WITHIN)
     except subprocess.TimeoutExpired:

@@ -29,9 +29,16 @@ from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud
 from morpheus.embedded import check_mode
-from morpheus.errors import ForestNotFoundError, LeaseLostError, MorpheusError, NotReadyError, RefusedError
+from morpheus.errors import (
+    ForestNotFoundError,
+    LeaseLostError,
+    MorpheusError,
+    NotReadyError,
+    OvertakenError,
+    RefusedError,
+)
 from morpheus.expansion import Decision, claimed
-from morpheus.forest import MAX_NODES, Forest, Status, check_name, size_warning
+from morpheus.forest import MAX_NODES, Forest, Price, Status, check_name, size_warning
 from morpheus.growth import steps
 from morpheus.migration import Phase, begun, is_moving, phase_of, undone
 from morpheus.nats.cluster import CURRENT, Formation
@@ -88,19 +95,34 @@ def sweep(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
 
 
 def undo_from_outside(name: str, run: str, cloud: str, registry: str, key: str) -> None:
-    """Take out again what *run* added, which had these slugs and has ended."""
+    """Take out again what *run* added, which had these slugs and has ended.
+
+    Raises:
+        OvertakenError: somebody has finished or undone it, or tears the forest down.
+    """
     settings = config.load()
     where, known = open_home(settings, name, cloud, registry)
-    kit = Kit.of(where, settings, registry, key)
-    with Hold(known, Claim(name, "undo", run), lambda document, _: document, margin=where.margin) as hold:
+    kit = Kit.of(where, settings, registry, key, creates=False)
+
+    def unfinished(document: Document, _: datetime) -> Document:
+        found = document.forests.get(name)
+        moved = found and found.migration and found.migration.run == run
+        if found is None or found.status != Status.GROWING or not (moved or made_by(found, run)):
+            raise OvertakenError(f"{name} is not as that run left it: another one was faster.")
+        return document
+
+    with Hold(known, Claim(name, "undo", run), unfinished, margin=where.margin) as hold:
         entered, outfit = kit.opened(hold.forest)
         undo(entered, hold, run, outfit, settings)
 
 
 def go_on(name: str, cloud: str, registry: str, key: str) -> None:
-    """Finish the move of streams that a killed run with these slugs left, or undo it where that may be."""
-    forest = open_home(config.load(), name, cloud, registry)[1].find(name)
-    if forest is None or not is_moving(forest):
+    """Finish the move of streams that a run with these slugs left, or undo it where that may be."""
+    try:
+        forest = open_home(config.load(), name, cloud, registry)[1].find(name)
+    except ForestNotFoundError:
+        return
+    if forest is None or forest.status != Status.GROWING or not is_moving(forest):
         return
     assert forest.migration
     if phase_of(forest.migration) is not Phase.COMMITTED:
@@ -144,27 +166,28 @@ def grow(  # noqa: C901, PLR0913, PLR0917  # each one is a fact of the decision,
     forest = recorded(known, name, settings)
     if auto and not settings.growth.enabled and not is_moving(forest):  # whose programs may wait for its end
         raise RefusedError(f"{name} does not grow unasked, for growth.enabled is false: nothing was changed.")
-    where.check(creates=True)
-    kit = Kit.of(where, settings, registry, key)
+    finishes = phase_of(forest.migration) is Phase.COMMITTED  # which needs nothing new
+    where.check(creates=not finishes)
+    kit = Kit.of(where, settings, registry, key, creates=not finishes)
     if forest.status == Status.ACTIVE:
         check_well(forest, *kit.opened(forest))
-    decision, price = decided(forest, settings, nodes, seen, expanded, auto=auto), where.price()
+    decision = decided(forest, settings, nodes, seen, expanded, auto=auto)
+    price = Price() if finishes else where.price()
     held = room_to_move(forest, *kit.opened(forest)) if needs_move(forest) else 0
 
     def claim(document: Document, now: datetime) -> Document:
-        if name not in document.forests:
-            raise ForestNotFoundError(f"{name} is not there any more.")
-        found = document.forests[name]
+        found = still_there(document, name, growing=finishes)
         grown = claimed(found, decision, run, now, price)
         if needs_move(found):
             grown = begun(grown, run, BESIDE, held, now)
         check_mode(grown, embedded=kit.embedded)
-        check_budget(document.forests, grown, settings.budget.max_monthly_eur)
+        if not finishes:
+            check_budget(document.forests, grown, settings.budget.max_monthly_eur)
         return document.with_forest(grown)
 
     with (
         take_lease(known, Claim(name, "grow", run), claim, where.margin) as hold,
-        standby(hold.forest, cloud, registry, key),
+        standby(hold, cloud, registry, key),
     ):
         phases.ended("claimed")
         fresh, outfit = added(hold.forest, run), None
@@ -201,6 +224,21 @@ def recorded(registry: Registry, name: str, settings: Settings) -> Forest:
     if forest := registry.find(name):
         return forest
     raise ForestNotFoundError(f"There is no forest {name}. {site.known_names(settings)}")
+
+
+def still_there(document: Document, name: str, *, growing: bool) -> Forest:
+    """The forest *name* of the *document*.
+
+    Raises:
+        ForestNotFoundError: it is gone.
+        OvertakenError: it was *growing*, and another one has finished that.
+    """
+    if name not in document.forests:
+        raise ForestNotFoundError(f"{name} is not there any more.")
+    found = document.forests[name]
+    if growing and found.status != Status.GROWING:
+        raise OvertakenError(f"{name} has become a cluster: another one was faster, so nothing was changed.")
+    return found
 
 
 def decided(  # noqa: PLR0913  # each one is a fact of it

@@ -45,7 +45,7 @@ def remove_node(
     forest = recorded(known, name, settings)
     node = whole_name(forest, node)
     check_departure(forest, node)
-    kit = Kit.of(where, settings, registry, key)
+    kit = Kit.of(where, settings, registry, key, creates=False)
     check_well(forest, *kit.opened(forest), without=node)
 
     def allowed(document: Document, _: datetime) -> Document:

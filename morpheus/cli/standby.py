@@ -1,44 +1,83 @@
-"""What stands by while streams move, and goes on when the run that moves them is killed.
+"""What stands by while streams move, and goes on when the run that moves them does not.
 
-flows/_standby.py starts it with the name of the forest and the slugs of that run. Nothing is imported before
-it is needed, for it seldom is.
+flows/_standby.py starts it with the name of the forest and the slugs of that run. Each try is this program
+once more, with a Prefect server of its own where that of the run does not help: what spoilt one try spoils no
+other.
 """
 
+import contextlib
+import itertools
 import os
+import subprocess
 import sys
+import time
+from pathlib import Path
+
+from flows._standby import ENDED, MODULE, STOOD_BY, log_of
 
 AGAIN, UNTIL = 5.0, 900.0  # seconds between tries, and for all of them
+SERVER = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
 
 
-def go_on(name: str, cloud: str, registry: str, key: str) -> None:
-    """Finish the move or undo it, and try until that is done.
+def main() -> int:
+    """Wait for the end of the run, then try until nothing is left to do; the exit code."""
+    words = sys.argv[1:]
+    if STOOD_BY in os.environ:
+        return _try(*words)
+    if sys.stdin.buffer.read().endswith(ENDED):
+        return 0
+    until, path = time.monotonic() + UNTIL, log_of(words[0])
+    with contextlib.ExitStack() as stack:
+        out: int = subprocess.DEVNULL
+        with contextlib.suppress(OSError):  # what it says matters less than what it does
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            out = stack.enter_context(path.open("ab")).fileno()
+        for environment in itertools.cycle(_environments(path.parents[1])):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                command = [sys.executable, "-P", "-m", MODULE, *words]
+                left = subprocess.run(
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    timeout=UNTIL,
+                    check=False,
+                ).returncode
+                if left == 0:
+                    break
+            if time.monotonic() > until:
+                return 1
+            time.sleep(AGAIN)
+    with contextlib.suppress(OSError):
+        path.unlink()
+    return 0
 
-    Raises:
-        NotReadyError: it kept failing; says why.
-    """
-    import logging  # noqa: PLC0415
 
-    from flows._standby import log_of  # noqa: PLC0415
-    from morpheus.cli import running, temporary  # noqa: PLC0415
-    from morpheus.wait import wait_until  # noqa: PLC0415
-
-    logging.basicConfig(format="%(asctime)s %(message)s")
-    logging.getLogger("morpheus").setLevel(logging.INFO)
-    temporary.forget()
-
-    def fault() -> str:
-        try:
-            running.go_on(name, cloud, registry, key)
-        except Exception as error:  # noqa: BLE001  # whatever it is, programs may be waiting
-            return str(error) or repr(error)
-        return ""
-
-    what = f"the move of the streams of {name} to be finished or undone"
-    wait_until(what, fault, lambda text: not text, str, timeout=UNTIL, interval=AGAIN)
-    log_of(name).unlink(missing_ok=True)
+def _environments(data: Path) -> list[dict[str, str]]:
+    """The one of the run, unless its Prefect server went with it, and one without a server."""
+    run = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT__")} | {
+        STOOD_BY: "1"
+    }
+    alone = {key: value for key, value in run.items() if key not in SERVER}
+    return [alone] if _is_temporary(run, data) else [run, alone]
 
 
-if __name__ == "__main__" and not sys.stdin.buffer.read():  # it ended without a word
-    for variable in [each for each in os.environ if each.startswith("PREFECT__")]:
-        del os.environ[variable]  # they name the run that was killed
-    go_on(*sys.argv[1:])
+def _is_temporary(environment: dict[str, str], data: Path) -> bool:
+    return Path(environment.get("PREFECT_HOME", "")).parent == data
+
+
+def _try(name: str, cloud: str, registry: str, key: str) -> int:
+    from morpheus.cli import running  # noqa: PLC0415  # what only waits need not import it
+    from morpheus.errors import MorpheusError  # noqa: PLC0415
+
+    try:
+        running.go_on(name, cloud, registry, key)
+    except MorpheusError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

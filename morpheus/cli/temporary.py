@@ -64,13 +64,6 @@ def folder() -> Path:
     return folders.data_dir() / "prefect-temporary"
 
 
-def forget() -> None:
-    """Have this process not use the temporary server of its environment: that ended with its command."""
-    if os.environ.get("PREFECT_HOME") == str(folder()):
-        for variable in ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
-            os.environ.pop(variable, None)
-
-
 def start(folder: Path) -> Temporary:
     """Start the server, whose database and log are in *folder*; it answers some seconds later.
 

@@ -50,7 +50,8 @@ def test_where_the_current_folder_is_gone_a_forest_is_planted_all_the_same(tmp_p
     assert (code, "Traceback" in said) == (0, False), said
 
 
-def test_a_move_of_streams_whose_command_is_killed_goes_on_with_a_server_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_move_of_streams_goes_on_without_its_command_and_its_server(number: int, tmp_path: Path) -> None:
     """Whether it is undone or finished, which depends on how far it has come, programs may write again."""
     home = Home(tmp_path / "home")
     home.settings("growth: {enabled: false}\n")
@@ -59,25 +60,20 @@ def test_a_move_of_streams_whose_command_is_killed_goes_on_with_a_server_of_its_
         forest = home.forest("oak")
         return forest.migration.phase if forest and forest.migration else None
 
-    def count_once_killed_in(killed_in: Phase, settled: str | None) -> int:
+    def count_once_ended_in(last: Phase, settled: str | None) -> int:
         growing = home.start("grow", "oak", "--nodes", "3", "--yes")
-        wait_until("the move", phase, lambda seen: seen == killed_in, str, timeout=PATIENCE)
-        growing.kill()
+        wait_until("the move", phase, lambda seen: seen == last, str, timeout=PATIENCE)
+        growing.send_signal(number)
         ended(growing)
         wait_until("the end of it", phase, lambda seen: seen == settled, str, timeout=PATIENCE)
+        wait_until("its log to go", log.exists, lambda there: not there, str, timeout=30)
         return int(home.morpheus("status", "oak", "--output", "json").json["current"])
 
+    log = home.data / "standby" / "oak.log"
     try:
         assert home.morpheus("plant", "local", "small", "--name", "oak").code == 0
-        assert count_once_killed_in(Phase.FENCED, None) == 1
-        assert count_once_killed_in(Phase.COMMITTED, Phase.KEPT) == 3
-        wait_until(
-            "its log to go",
-            (home.data / "standby" / "oak.log").exists,
-            lambda there: not there,
-            str,
-            timeout=30,
-        )
+        assert count_once_ended_in(Phase.FENCED, None) == 1
+        assert count_once_ended_in(Phase.COMMITTED, Phase.KEPT) == 3
     finally:
         home.raze()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flows._standby import STOOD_BY
 from morpheus import site
 from morpheus.cloud import Cloud
 from morpheus.cloud.hetzner import HetznerCloud, servers
@@ -32,6 +33,12 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The server of a command for all flows; yields the folder with its database."""
     with served(tmp_path_factory.mktemp("prefect")) as server:
         yield server.folder
+
+
+@pytest.fixture(autouse=True)
+def nobody_stands_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stopped within the process of a test goes on where the test says so."""
+    monkeypatch.setenv(STOOD_BY, "by the test")
 
 
 @dataclass

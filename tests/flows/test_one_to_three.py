@@ -11,7 +11,7 @@ import pytest
 
 from flows import _migration
 from flows._machines import Ground
-from flows.grow import grow
+from flows.grow import go_on, grow
 from flows.plant import plant
 from flows.teardown import teardown
 from morpheus import folders, site
@@ -24,6 +24,7 @@ from morpheus.machine.local import LocalMachine
 from morpheus.migration import Phase
 from morpheus.nats.admin import api, connected
 from morpheus.nats.config import client_url
+from morpheus.plan import torn
 from morpheus.registry.lease import Hold
 from tests.flows.traffic import copies, traffic
 
@@ -157,6 +158,23 @@ def test_what_was_begun_before_is_claimed_all_the_time_and_streams_get_three_cop
     assert (claimed, len(here.oak.nodes)) == ([5], 5)
     assert {len(each) for each in copies(here.oak).values()} == {3}
     assert not left.exists()
+
+
+def test_what_stands_by_leaves_alone_what_is_gone_or_torn_down(here: Here) -> None:
+    slugs = "local", "settings", "settings"
+    go_on("oak", *slugs)
+
+    plant("oak", nodes=1, cloud="local")
+    with stopped_at("bring_over"), pytest.raises(StoppedError):
+        grow("oak", cloud="local", keep=True)
+    left = here.oak
+    site.local_registry().update(lambda document, _: document.with_forest(torn(left)))
+    go_on("oak", *slugs)
+    assert here.oak == torn(left)
+
+    site.local_registry().update(lambda document, _: document.with_forest(left))
+    go_on("oak", *slugs)
+    assert (here.oak.status, here.oak.migration, len(here.oak.nodes)) == (Status.ACTIVE, None, 1)
 
 
 def test_what_was_committed_by_a_write_without_an_answer_is_not_undone(

@@ -19,7 +19,7 @@ import pytest
 from nats.js.api import StreamConfig
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
-from flows._standby import log_of
+from flows._standby import STOOD_BY, log_of
 from flows.grow_check import grow_check
 from flows.plant import plant
 from flows.teardown import teardown
@@ -78,7 +78,7 @@ def ended(*command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         command,
         cwd=ROOT,
-        env=os.environ | server,
+        env={key: value for key, value in os.environ.items() if key != STOOD_BY} | server,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -199,3 +199,17 @@ def test_where_the_old_machine_is_lost_after_all_has_moved_it_is_replaced(step: 
     assert [node.name for node in oak.nodes] == ["oak-node-2", "oak-node-3", "oak-node-4"]
     assert {len(stands) for stands in copies(oak).values()} == {3}
     assert [asyncio.run(held(node)) for node in oak.nodes] == [HELD] * 3
+
+
+def test_a_machine_that_nobody_lists_is_not_lost(here: Here) -> None:
+    """As where somebody changed its labels in the cloud."""
+    asyncio.run(put(here.oak))
+    kill_at("flows._migration:finish", here, Phase.COMMITTED)
+    listed, aside = here.folder("oak-node-1") / "server.json", here.data / "aside"
+    listed.rename(aside)
+
+    run_again()
+
+    aside.rename(listed)
+    assert is_whole(here)
+    assert [asyncio.run(held(node)) for node in here.oak.nodes] == [HELD] * 3

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from flows._standby import STOOD_BY
 from morpheus.cli.temporary import Temporary
 from tests.flows.homes import Home
 from tests.flows.served import served
@@ -20,6 +21,12 @@ def prefect(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Temp
     """The server of a command for all flows."""
     with served(tmp_path_factory.mktemp("prefect")) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def nobody_stands_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stopped within the process of a test goes on where the test says so."""
+    monkeypatch.setenv(STOOD_BY, "by the test")
 
 
 @pytest.fixture

@@ -83,7 +83,10 @@ def test_one_becomes_three_under_load_and_loses_nothing(single: Stand) -> None:
 
 
 def test_what_was_stopped_leaves_nothing_closed_and_is_finished_by_the_next_run(lonely: Stand) -> None:
-    """First behind the fence, which lifts itself; then when the old server was stopped for good."""
+    """First behind the fence, which lifts itself; then when the old server was stopped for good.
+
+    To finish needs nothing new: no type that can be had, and nothing of the budget.
+    """
     with programs_on(lonely.host("oak-node-1")) as programs:
         with stopped_at("bring_over"), pytest.raises(StoppedError):
             grow("oak", keep=True)
@@ -96,6 +99,8 @@ def test_what_was_stopped_leaves_nothing_closed_and_is_finished_by_the_next_run(
             grow("oak")
         assert lonely.forest.migration
         assert lonely.forest.migration.phase == Phase.COMMITTED
+        gone = {"server_type": "cx22", "server_type_fallback": []}
+        lonely.home.settle(hetzner=gone, budget={"max_monthly_eur": 0.01})
         grow("oak")
 
     is_whole(lonely)
