@@ -68,11 +68,12 @@ def _started(*words: str) -> "subprocess.Popen[bytes]":
 
 
 def _leave(process: "subprocess.Popen[bytes]", name: str, *, needed: bool) -> None:
-    if process.poll() is not None:
-        log.warning("%s: what stood by had ended with code %d", name, process.returncode)
-        return
-    if needed:
+    ended = process.poll()
+    if ended is not None:
+        log.warning("%s: what stood by had ended with code %d", name, ended)
+    elif needed:
         log.warning("%s: another process (pid %d) goes on; it writes %s", name, process.pid, log_of(name))
+    if ended is not None or needed:
         assert process.stdin
         process.stdin.close()
         return

@@ -19,7 +19,9 @@ import pytest
 from nats.js.api import StreamConfig
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
-from flows._standby import STOOD_BY, log_of
+from flows import _standby
+from flows._standby import MODULE, STOOD_BY, log_of
+from flows.grow import grow
 from flows.grow_check import grow_check
 from flows.plant import plant
 from flows.teardown import teardown
@@ -33,6 +35,7 @@ from tests.flows.killed import SHORT
 from tests.flows.test_one_to_three import Here, is_whole
 from tests.flows.traffic import connection, copies, insist, traffic
 from tests.nats.grove import wait_for
+from tests.servers import free_port
 from tests.servers.webdav import ROOT
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
@@ -69,7 +72,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
         teardown("oak", cloud="local")
 
 
-def ended(*command: str) -> "subprocess.CompletedProcess[str]":
+def ended(*command: str, **more: str) -> "subprocess.CompletedProcess[str]":
     """The *command*, run to its end on the Prefect server of these tests."""
     server = {
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
@@ -78,7 +81,7 @@ def ended(*command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         command,
         cwd=ROOT,
-        env={key: value for key, value in os.environ.items() if key != STOOD_BY} | server,
+        env={key: value for key, value in os.environ.items() if key != STOOD_BY} | server | more,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -136,6 +139,28 @@ def test_what_stands_by_goes_on_with_it_and_nobody_has_to(step: str, here: Here)
 
     assert is_whole(here) if committed else here.oak.nodes == before
     wait_for(lambda: log_of("oak").exists(), lambda there: not there, timeout=MARGIN)
+
+
+def test_what_stands_by_goes_on_also_where_the_prefect_server_went_with_the_run(here: Here) -> None:
+    kill_at("flows._migration:finish", here, Phase.COMMITTED)
+    dead = f"http://127.0.0.1:{free_port()}/api"
+
+    done = ended(sys.executable, "-m", MODULE, "oak", "local", "settings", "settings", PREFECT_API_URL=dead)
+
+    assert done.returncode == 0
+    assert is_whole(here)
+
+
+def test_what_cannot_stand_by_keeps_no_move_from_its_end(
+    here: Here, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv(STOOD_BY)
+    monkeypatch.setattr(_standby, "MODULE", "morpheus.nowhere")
+
+    grow("oak", nodes=3, cloud="local")
+
+    assert is_whole(here)
+    assert "oak: what stood by had ended with code 1" in caplog.text
 
 
 @pytest.mark.parametrize("step", OPEN)

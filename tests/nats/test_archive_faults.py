@@ -27,6 +27,7 @@ from tests.machine.conftest import free_ports
 from tests.nats.conftest import Planter
 from tests.nats.grove import Grove, wait_for
 from tests.nats.kinds import at, insist, save_all
+from tests.nats.listening import listening
 
 
 def test_an_archive_that_was_changed_or_cut_is_not_restored(
@@ -180,7 +181,7 @@ def test_a_server_that_breaks_off_leaves_no_archive(bare: str, tmp_path: Path) -
 
             await other.subscribe("$JS.API.STREAM.SNAPSHOT.told", cb=answer)
             await other.subscribe("$JS.API.CONSUMER.LIST.told", cb=say(b"{}"))
-            await other.flush()
+            await listening(other)
             await insist(lambda: client.request("$JS.API.CONSUMER.LIST.told"))
             for sent, ended, words in wrong:
                 parts, headers = sent, ended
@@ -218,7 +219,7 @@ def test_who_waits_for_a_server_that_looks_through_a_large_stream_shows_that_it_
 
             await other.subscribe("$JS.API.STREAM.SNAPSHOT.large", cb=answer)
             await other.subscribe("$JS.API.CONSUMER.LIST.large", cb=say(b"{}"))
-            await other.flush()
+            await listening(other)
             await archive.save(client, "large", tmp_path, count)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -244,7 +245,7 @@ def test_each_of_many_streams_is_waited_for(bare: str, tmp_path: Path) -> None:
                 await request.respond(json.dumps({"state": {"messages": messages}}).encode())
 
             await other.subscribe("$JS.API.STREAM.INFO.*", cb=answer)
-            await other.flush()
+            await listening(other)
             await archive.check_restored(client, kept, 1, timeout=1)
 
     asyncio.run(run())
@@ -267,7 +268,7 @@ def test_only_the_first_part_is_sent_again(old: Grove) -> None:
             async def come_late() -> None:
                 await asyncio.sleep(0.3)
                 await other.subscribe("late", cb=say(b""))
-                await other.flush()
+                await listening(other)
 
             late = asyncio.create_task(come_late())
             assert await archive._sent(client, "oak", "late", b"part", patient=True) == {}
@@ -314,7 +315,7 @@ def test_a_cluster_without_a_place_is_asked_again_and_its_last_word_counts(
 
             await other.subscribe("$JS.API.STREAM.*.*", cb=answer)
             await other.subscribe("here", cb=take_part)
-            await other.flush()
+            await listening(other)
             with pytest.raises(ApiError, match=r"restore failed \(10062\)"):
                 await archive.restore(client, archives[0], 3)
 

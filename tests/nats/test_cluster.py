@@ -16,6 +16,7 @@ from morpheus.errors import NotReadyError, UnreachableError
 from morpheus.nats import admin, streams
 from tests.nats.conftest import Planter
 from tests.nats.grove import Grove, wait_for
+from tests.nats.listening import listening
 
 WORKLOAD = """
 import asyncio, os
@@ -209,7 +210,7 @@ def test_a_program_that_knows_only_its_url_gets_nothing_of_the_system_account(cl
     async def something_happens(url: str) -> None:
         async with admin.connected([url], cluster.access.system_seed) as system:
             events = await system.subscribe("$SYS.>")
-            await system.flush()
+            await listening(system)
             async with admin.connected([url]):  # whoever comes is an event
                 await events.next_msg(timeout=10)
 

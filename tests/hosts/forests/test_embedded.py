@@ -20,6 +20,7 @@ from tests.hosts.forests.brought import built, embedded
 from tests.hosts.forests.stands import SOON, Stand, monitor, on, standing
 from tests.lab import Host, Lab
 from tests.nats.grove import wait_for
+from tests.nats.listening import listening
 from tests.simulator import Simulator
 
 pytestmark = pytest.mark.root
@@ -127,7 +128,7 @@ def heard(here: Host, there: Host) -> bool:
 
     async def listen(client: Client) -> bool:
         inbox = await client.subscribe("word")
-        await client.flush()
+        await listening(client)
         await asyncio.to_thread(on, there, speak)
         try:
             return (await inbox.next_msg(timeout=0.3)).data == b"hello"
