@@ -28,7 +28,7 @@ test: $(READY)  ## Run the tests that need pip packages alone (under five minute
 	@$(PY) -m pytest -n 2 --dist loadfile -m "not root and not long and not servers"
 
 test-long: $(READY)  ## Run the tests of whole programs (command line, Prefect server and worker), and what takes long
-	@$(PY) -m pytest -n 3 --dist loadfile -m "long and not servers"
+	@$(PY) -m pytest -n 2 --dist loadfile -m "long and not servers"
 
 test-servers: $(READY)  ## Run the tests that need Apache and ssh-agent (Debian: apache2, apache2-utils, openssh-client, openssh-server)
 	@test -x /usr/sbin/apache2 && test -x /usr/sbin/sshd && command -v htpasswd >/dev/null && command -v ssh-agent >/dev/null || { echo "make test-servers needs Apache 2.4, ssh-agent and sshd; on Debian: apt install apache2 apache2-utils openssh-client openssh-server"; exit 1; }

@@ -289,18 +289,22 @@ def finish_without(ground: Ground, outfit: Outfit) -> None:
 
     What stands in memory is lost by that: each server is started anew, and no third one is there.
     """
-    hold, forest, old = ground.hold, ground.hold.forest, old_node(ground.hold.forest)
-    others = [node for node in forest.staying if node.name != old.name]
-    discard_archives(forest.name)
-    for machine in (beside_of(old, ground.cloud).machine, machine_of(old, ground.cloud)):
+    hold, cloud = ground.hold, ground.cloud
+    old = old_node(hold.forest)
+    discard_archives(hold.forest.name)
+    for machine in (beside_of(old, cloud).machine, machine_of(old, cloud)):
         with contextlib.suppress(UnreachableError):
             machine.stop(NATS)
-    for node in others:
+    names = [node.name for node in hold.forest.staying if node.name != old.name]
+    down = [name for name in names if machine_of(hold.forest.node(name), cloud).pid(NATS) is None]
+    if down:  # another program may have taken their ports
+        make(ground, tuple(down), ())
+    for name in names:
         hold.check()
-        standing(ground, node).stop(NATS)
-        serve(ground, forest, node, outfit, None)
+        machine_of(hold.forest.node(name), cloud).stop(NATS)
+        serve(ground, hold.forest, hold.forest.node(name), outfit, None)
     hold.update(lambda forest, _: discarded(activated(forest)) if forest else None)
-    log.warning("%s is gone; its streams are on %s", old.name, ", ".join(node.name for node in others))
+    log.warning("%s is gone; its streams are on %s", old.name, ", ".join(names))
 
 
 def awake(ground: Ground, outfit: Outfit) -> Forest:

@@ -20,7 +20,7 @@ from morpheus.registry.lease import Hold
 log = logging.getLogger("morpheus.move")
 
 MODULE = "morpheus.cli.standby"
-STOOD_BY = "MORPHEUS_STOOD_BY"  # set where somebody stands by already
+STOOD_BY = "MORPHEUS_STOOD_BY"  # set where somebody stands by already, or nobody is to
 ENDED = b"ended"
 GOES_WITHIN = 10.0  # seconds for it to hear that it is not needed
 
@@ -58,7 +58,7 @@ def _started(*words: str) -> "subprocess.Popen[bytes]":
     if config := folders.config_path():
         environment["MORPHEUS_CONFIG"] = str(config.absolute())
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", MODULE, *words],
+        [sys.executable, "-P", "-m", MODULE, "wait", *words],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -72,7 +72,7 @@ def _leave(process: "subprocess.Popen[bytes]", name: str, *, needed: bool) -> No
     if ended is not None:
         log.warning("%s: what stood by had ended with code %d", name, ended)
     elif needed:
-        log.warning("%s: another process (pid %d) goes on; it writes %s", name, process.pid, log_of(name))
+        log.warning("%s: another process (pid %d) sees to it, see %s", name, process.pid, log_of(name))
     if ended is not None or needed:
         assert process.stdin
         process.stdin.close()
@@ -82,3 +82,10 @@ def _leave(process: "subprocess.Popen[bytes]", name: str, *, needed: bool) -> No
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    forget(name)
+
+
+def forget(forest: str) -> None:
+    """Remove what another process said of *forest*: all is well."""
+    with contextlib.suppress(OSError):
+        log_of(forest).unlink()

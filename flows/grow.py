@@ -203,7 +203,7 @@ def grow(  # noqa: C901, PLR0913, PLR0917  # each one is a fact of the decision,
                 raise_forest(ground)
         except BaseException as error:
             if not isinstance(error, Exception):
-                log.warning("%s: stopping; what is under way ends, what was added goes again", name)
+                log.warning("%s: stopping; what is under way ends", name)
             settle()
             if not keep:
                 take_back(lambda: undo(where, hold, run, outfit, settings), hold, error)
@@ -312,7 +312,7 @@ def undo(cloud: Cloud, hold: Hold, run: str, outfit: Outfit | None, settings: Se
     """Take out again what *run* added."""
     if is_moving(hold.forest):
         if phase_of(hold.forest.migration) is Phase.COMMITTED:
-            log.warning("%s: its streams have moved; run grow again to finish", hold.forest.name)
+            log.warning("%s: its streams have moved, which is finished and not undone", hold.forest.name)
         else:
             assert outfit
             undo_move(cloud, hold, outfit)

@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 
 from blocks import open_cloud, open_place, open_registry, open_shelf, removable_vault
 from flows._migration import discard_archives
+from flows._standby import forget
 from morpheus import settings as config
 from morpheus import site
 from morpheus.cloud import Cloud
@@ -122,6 +123,7 @@ def remove_all(
     clear(cloud, hold)
     site.access_folder().forget(name)
     discard_archives(name)
+    forget(name)
     if vault:
         forget_secrets(vault, hold)
     forget_readings(place, hold)

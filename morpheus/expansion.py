@@ -51,9 +51,9 @@ def claimed(forest: Forest, decision: Decision, run: str, now: datetime, price: 
             "grown since: another one was faster, so nothing was changed. Look again before it grows on."
         )
     if check_count(decision.nodes) <= count:
+        out = f", or take one out with morpheus node remove {forest.name} NODE" if count > CLUSTER else ""
         raise InvalidInputError(
-            f"{forest.name} has {count} node(s), and growing only adds some: name more than that, or take "
-            f"one out with morpheus node remove {forest.name} NODE."
+            f"{forest.name} has {count} node(s), and growing only adds some: name more than that{out}."
         )
     if decision.nodes > decision.most:
         raise RefusedError(

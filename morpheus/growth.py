@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from morpheus.errors import RefusedError
 from morpheus.forest import Forest, Node, Price, Status
+from morpheus.migration import is_moving
 from morpheus.plan import check_budget
 from morpheus.settings import Settings
 from morpheus.trend import FULL, Forecast, Kind, Point, duration, forecast, lasted
@@ -276,6 +277,10 @@ def _breaches(vitals: Vitals, policy: Policy) -> Iterator[Breach]:
 def _faults(facts: Facts) -> tuple[str, ...]:
     """What has to be mended first."""
     forest = facts.forest
+    if is_moving(forest):
+        return (
+            "its streams are on their way into a cluster; where nobody is at it, growing again finishes it",
+        )
     if forest.status == Status.GROWING:
         return ("an expansion was begun; where nobody is at it any more, growing again goes on with it",)
     if forest.status != Status.ACTIVE:

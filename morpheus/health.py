@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from morpheus.cloud import Cloud, Server
 from morpheus.errors import MachineError, RefusedError, UnreachableError
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, StoreState
+from morpheus.migration import Phase
 from morpheus.nats.cluster import Formation, without_stores
 from morpheus.nats.monitor import Reading
 from morpheus.watch import AT_ONCE, judged, machine_of, read_nodes, server_of
@@ -79,7 +80,20 @@ def examine(forest: Forest, cloud: Cloud, registry_id: str, *, unread: str = "")
         )
         for node in nodes
     )
-    return Health(forest, formation, rows)
+    return Health(forest, _unless_moving(forest, formation), rows)
+
+
+def _unless_moving(forest: Forest, formation: Formation) -> Formation:
+    """*formation*, but for a forest whose streams are between two servers of one name: either may answer."""
+    migration = forest.migration
+    if migration is None or migration.phase == Phase.KEPT:
+        return formation
+    return replace(
+        formation,
+        formed=False,
+        known=True,
+        reason=f"its streams are on their way from {migration.node} into a cluster ({migration.phase})",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,14 @@ import sys
 import time
 from pathlib import Path
 
-from flows._standby import ENDED, MODULE, STOOD_BY, log_of
+from flows._standby import ENDED, MODULE, STOOD_BY, forget, log_of
 
 AGAIN, UNTIL = 5.0, 900.0  # seconds between tries, and for all of them
 SERVER = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
 
 
-def main() -> int:
+def wait(*words: str) -> int:
     """Wait for the end of the run, then try until nothing is left to do; the exit code."""
-    words = sys.argv[1:]
-    if STOOD_BY in os.environ:
-        return _try(*words)
     if sys.stdin.buffer.read().endswith(ENDED):
         return 0
     until, path = time.monotonic() + UNTIL, log_of(words[0])
@@ -33,25 +30,33 @@ def main() -> int:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             out = stack.enter_context(path.open("ab")).fileno()
         for environment in itertools.cycle(_environments(path.parents[1])):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                command = [sys.executable, "-P", "-m", MODULE, *words]
-                left = subprocess.run(
-                    command,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=out,
-                    timeout=UNTIL,
-                    check=False,
-                ).returncode
-                if left == 0:
-                    break
+            if _ends_well(words, environment, out, max(1.0, until - time.monotonic())):
+                break
             if time.monotonic() > until:
+                if out != subprocess.DEVNULL:
+                    os.write(out, f"Given up: run morpheus grow {words[0]}.\n".encode())
                 return 1
             time.sleep(AGAIN)
-    with contextlib.suppress(OSError):
-        path.unlink()
+    forget(words[0])
     return 0
+
+
+def _ends_well(words: tuple[str, ...], environment: dict[str, str], out: int, timeout: float) -> bool:
+    """Whether a try leaves nothing to do."""
+    command = [sys.executable, "-P", "-m", MODULE, "try", *words]
+    try:
+        subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            timeout=timeout,
+            check=True,
+        )
+    except subprocess.SubprocessError:
+        return False
+    return True
 
 
 def _environments(data: Path) -> list[dict[str, str]]:
@@ -67,7 +72,8 @@ def _is_temporary(environment: dict[str, str], data: Path) -> bool:
     return Path(environment.get("PREFECT_HOME", "")).parent == data
 
 
-def _try(name: str, cloud: str, registry: str, key: str) -> int:
+def go_on(name: str, cloud: str, registry: str, key: str) -> int:
+    """Finish the move or undo it; the exit code."""
     from morpheus.cli import running  # noqa: PLC0415  # what only waits need not import it
     from morpheus.errors import MorpheusError  # noqa: PLC0415
 
@@ -80,4 +86,5 @@ def _try(name: str, cloud: str, registry: str, key: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    role, *words = sys.argv[1:]
+    sys.exit(wait(*words) if role == "wait" else go_on(*words))

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -40,8 +41,10 @@ from tests.servers.webdav import ROOT
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
+MORPHEUS = str(Path(sys.executable).with_name("morpheus"))
 MARGIN = 20.0  # seconds for a server to start, and for programs to come back, on a busy computer
 PATIENCE = 120.0  # seconds for a command
+LOOPBACK = "127.0.0.1"
 HELD = 100  # messages
 GOES_ON = 90.0  # seconds for what stands by
 CLOSE = "morpheus.machine.beside.local:LocalFence.close"
@@ -90,21 +93,21 @@ def ended(*command: str, **more: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def kill_at(step: str, here: Here, phase: Phase) -> None:
+def kill_both_at(step: str, here: Here, phase: Phase) -> None:
     """Have a command let oak grow, and killed there with what stands by."""
-    killed_at(step, "both")
+    kill_at(step, "both")
     assert here.oak.migration
     assert here.oak.migration.phase == phase
 
 
-def killed_at(step: str, who: str) -> None:
+def kill_at(step: str, who: str) -> None:
     words = "grow", "oak", "--nodes", "3", "--yes"
     done = ended(sys.executable, "-m", "tests.flows.killed", step, who, *words)
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 
 
 def run_again() -> None:
-    done = ended(str(Path(sys.executable).with_name("morpheus")), "grow", "oak", "--yes")
+    done = ended(MORPHEUS, "grow", "oak", "--yes")
     assert done.returncode == 0, done.stderr
 
 
@@ -132,7 +135,7 @@ def test_what_stands_by_goes_on_with_it_and_nobody_has_to(step: str, here: Here)
     before = here.oak.nodes
 
     with traffic(here.oak, copies=1) as programs:
-        killed_at(step, "alone")
+        kill_at(step, "alone")
         wait_for(lambda: is_moving(here.oak), lambda moving: not moving, timeout=GOES_ON)
         seen = programs.acknowledged
         wait_for(lambda: programs.acknowledged > seen + 50, bool, timeout=MARGIN)
@@ -142,10 +145,12 @@ def test_what_stands_by_goes_on_with_it_and_nobody_has_to(step: str, here: Here)
 
 
 def test_what_stands_by_goes_on_also_where_the_prefect_server_went_with_the_run(here: Here) -> None:
-    kill_at("flows._migration:finish", here, Phase.COMMITTED)
+    kill_both_at("flows._migration:finish", here, Phase.COMMITTED)
     dead = f"http://127.0.0.1:{free_port()}/api"
 
-    done = ended(sys.executable, "-m", MODULE, "oak", "local", "settings", "settings", PREFECT_API_URL=dead)
+    done = ended(
+        sys.executable, "-m", MODULE, "wait", "oak", "local", "settings", "settings", PREFECT_API_URL=dead
+    )
 
     assert done.returncode == 0
     assert is_whole(here)
@@ -166,7 +171,7 @@ def test_what_cannot_stand_by_keeps_no_move_from_its_end(
 @pytest.mark.parametrize("step", OPEN)
 def test_until_the_old_server_is_stopped_programs_write_again_by_themselves(step: str, here: Here) -> None:
     with traffic(here.oak, copies=1) as programs:
-        kill_at(step, here, OPEN[step])
+        kill_both_at(step, here, OPEN[step])
         before = programs.acknowledged
         wait_for(lambda: programs.acknowledged > before + 50, bool, timeout=SHORT + MARGIN)
         run_again()
@@ -178,7 +183,7 @@ def test_until_the_old_server_is_stopped_programs_write_again_by_themselves(step
 def test_from_then_on_the_next_command_or_check_finishes_it(step: str, here: Here) -> None:
     phase, go_on = CLOSED[step]
     with traffic(here.oak, copies=1):
-        kill_at(step, here, phase)
+        kill_both_at(step, here, phase)
         go_on()
 
     assert is_whole(here)
@@ -187,7 +192,10 @@ def test_from_then_on_the_next_command_or_check_finishes_it(step: str, here: Her
 @pytest.mark.parametrize("step", ["flows._migration:wait_ready", "flows._migration:check_restored"])
 def test_a_check_begins_anew_what_was_not_finished(step: str, here: Here) -> None:
     with traffic(here.oak, copies=1):
-        kill_at(step, here, OPEN[step])
+        kill_both_at(step, here, OPEN[step])
+        seen = ended(MORPHEUS, "status", "oak")
+        assert (seen.returncode, "To finish its move into a cluster" in seen.stdout) == (7, True)
+        assert f"streams are on their way from oak-node-1 into a cluster ({OPEN[step]})" in seen.stderr
         check()
 
     assert is_whole(here)
@@ -211,13 +219,19 @@ async def held(node: Node) -> int:
 @pytest.mark.parametrize("step", ["flows._migration:finish", "flows._migration:serve@5", f"{EXCHANGE}!"])
 def test_where_the_old_machine_is_lost_after_all_has_moved_it_is_replaced(step: str, here: Here) -> None:
     asyncio.run(put(here.oak))
-    kill_at(step, here, Phase.COMMITTED)
+    kill_both_at(step, here, Phase.COMMITTED)
     folder = here.folder("oak-node-1")
     for each in (folder / "beside", folder):
         processes.stop(each, NATS)
     shutil.rmtree(folder)
+    down = [node for node in here.oak.nodes[1:] if processes.find(here.folder(node.name), NATS) is None]
 
-    run_again()
+    with contextlib.ExitStack() as others:
+        for node in down:  # other programs take the ports of what is down
+            others.enter_context(socket.create_server((LOOPBACK, node.ports.client)))
+        run_again()
+
+    assert len(down) == int("serve" in step)
 
     oak = here.oak
     assert (oak.status, oak.migration) == (Status.ACTIVE, None)
@@ -229,7 +243,7 @@ def test_where_the_old_machine_is_lost_after_all_has_moved_it_is_replaced(step: 
 def test_a_machine_that_nobody_lists_is_not_lost(here: Here) -> None:
     """As where somebody changed its labels in the cloud."""
     asyncio.run(put(here.oak))
-    kill_at("flows._migration:finish", here, Phase.COMMITTED)
+    kill_both_at("flows._migration:finish", here, Phase.COMMITTED)
     listed, aside = here.folder("oak-node-1") / "server.json", here.data / "aside"
     listed.rename(aside)
 

@@ -2,7 +2,8 @@
 
 import json
 import shlex
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from morpheus.cli import show
 from morpheus.cli.connecting import Connection
 from morpheus.cli.show.forests import healing
 from morpheus.cli.show.text import me
-from morpheus.forest import Forest, Migration, Node, Price
+from morpheus.forest import Forest, Lease, Migration, Node, Price
 from morpheus.health import Health, NodeHealth
 from morpheus.nats.cluster import Formation
 from morpheus.nats.monitor import Reading
@@ -50,6 +51,13 @@ def test_a_forest_whose_streams_are_on_their_way_is_not_sent_to_plant() -> None:
     moving = Forest("oak", "local", migration=Migration("committed", "a-run", "oak-node-1", "beside", began))
 
     assert healing(moving) == f"To finish its move into a cluster: {me()} grow oak"
+
+    now = datetime.now(UTC)
+    lease = Lease("grow", "a-run", "eve@laptop", began, now + timedelta(minutes=1))
+    held = replace(moving, lease=lease)
+    assert healing(held) == "eve@laptop is at it (grow, since 00:00:00 UTC): wait for its end."
+    over = replace(lease, expires=now - timedelta(seconds=1))
+    assert healing(replace(moving, lease=over)) == healing(moving)
 
 
 def test_json_says_what_was_written(capsys: pytest.CaptureFixture[str]) -> None:

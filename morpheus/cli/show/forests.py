@@ -3,8 +3,10 @@
 import shlex
 import sys
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from morpheus import host
 from morpheus import migration as migration_
 from morpheus.cli.show.text import UNKNOWN, as_json, confirm, cost, lines, me, moment, money, say, table
 from morpheus.forest import Forest, Migration, Node, Price, size_warning
@@ -318,6 +320,10 @@ def ports(node: Node) -> str:
 def healing(forest: Forest) -> str:
     """How to heal it, or how to finish what keeps it from being whole."""
     if forest.migration and forest.migration.phase != migration_.Phase.KEPT:
+        lease, now = forest.lease, datetime.now(UTC)
+        if lease and lease.expires > now and not host.has_ended(lease.process):
+            since = f"since {lease.started:%H:%M:%S} UTC"
+            return f"{lease.holder} is at it ({lease.operation}, {since}): wait for its end."
         return f"To finish its move into a cluster: {me()} grow {forest.name}"
     return f"To heal it: {me()} plant {where(forest)} --name {forest.name}"
 
