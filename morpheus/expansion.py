@@ -51,10 +51,7 @@ def claimed(forest: Forest, decision: Decision, run: str, now: datetime, price: 
             "grown since: another one was faster, so nothing was changed. Look again before it grows on."
         )
     if check_count(decision.nodes) <= count:
-        out = f", or take one out with morpheus node remove {forest.name} NODE" if count > CLUSTER else ""
-        raise InvalidInputError(
-            f"{forest.name} has {count} node(s), and growing only adds some: name more than that{out}."
-        )
+        raise adds_only(forest)
     if decision.nodes > decision.most:
         raise RefusedError(
             f"{forest.name} would have {decision.nodes} nodes, and growth.max_nodes is {decision.most}: "
@@ -69,6 +66,15 @@ def claimed(forest: Forest, decision: Decision, run: str, now: datetime, price: 
     born = (Node(name, created_at=now, run=run, metadata=price.metadata) for name in names)
     noted = _noted(forest.last_expansion, now)
     return replace(forest.with_nodes(*born), status=Status.GROWING, last_expansion=noted)
+
+
+def adds_only(forest: Forest) -> InvalidInputError:
+    """Somebody wants *forest* to grow to no more nodes than it has."""
+    count = len(forest.staying)
+    out = f", or take one out with morpheus node remove {forest.name} NODE" if count > CLUSTER else ""
+    return InvalidInputError(
+        f"{forest.name} has {count} node(s), and growing only adds some: name more than that{out}."
+    )
 
 
 def _noted(last: datetime | None, now: datetime) -> datetime:

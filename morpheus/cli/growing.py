@@ -12,8 +12,8 @@ from morpheus import settings as config
 from morpheus.checkup import Checkup
 from morpheus.cli import asking, looking
 from morpheus.cli.show.text import me
-from morpheus.errors import InvalidInputError, MorpheusError, NotReadyError
-from morpheus.expansion import Decision, claimed
+from morpheus.errors import MorpheusError, NotReadyError
+from morpheus.expansion import Decision, adds_only, claimed
 from morpheus.forest import Forest, Migration, Price, Status, check_count
 from morpheus.growth import Outcome, Policy
 from morpheus.interrupted import NOTHING, leaves
@@ -87,12 +87,8 @@ def target(checked: Checkup, wish: Wish) -> int | None:
     if wish.nodes is None or checked.unfinished:
         return checked.target if wish.auto else checked.wished
     verdict, forest = checked.verdict, checked.forest
-    count = len(forest.staying)
-    if wish.nodes <= count:
-        raise InvalidInputError(
-            f"{forest.name} has {count} node(s), and growing only adds some: name more than that, or take "
-            f"one out with morpheus node remove {forest.name} NODE."
-        )
+    if wish.nodes <= len(forest.staying):
+        raise adds_only(forest)
     whole = verdict.outcome not in {Outcome.UNHEALTHY, Outcome.UNKNOWN}
     return check_count(wish.nodes) if whole else None
 

@@ -193,7 +193,7 @@ def _prefect() -> Iterator[None]:
             os.environ.update(running.client_environment())
         else:
             # Of its own: it goes with the command, and must not reach the database of the one that stays.
-            own = temporary.start(temporary.folder())
+            own = temporary.start(folders.data_dir() / "prefect-temporary")
             os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
             os.environ.update(own.client_environment())
         # Prefect takes its settings at import, which lasts as long as the server's start.

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import filelock
 
-from morpheus import folders
 from morpheus.cli.cursors import close_with_connections
 from morpheus.cli.server import START_TIMEOUT, wait_until_it_answers
 from morpheus.errors import MachineError
@@ -57,11 +56,6 @@ class Temporary:
             "PREFECT_API_URL": self.api,
             "PREFECT_API_AUTH_STRING": self.password,
         }
-
-
-def folder() -> Path:
-    """Where the servers of this user's commands have their database and log."""
-    return folders.data_dir() / "prefect-temporary"
 
 
 def start(folder: Path) -> Temporary:

@@ -168,6 +168,7 @@ def test_as_many_as_there_are_or_fewer_is_no_growth(nodes: str) -> None:
 
     assert done.exit_code == 2
     assert "oak has 3 node(s), and growing only adds some" in done.stderr
+    assert "node remove" not in done.stderr  # three stay
 
 
 def test_without_a_name_and_a_terminal_the_names_are_listed(another: Registry) -> None:
