@@ -37,14 +37,19 @@ FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 Answer = TypeVar("Answer")
 
-# A nats-server that takes its ports (or not even that) and never says a word: no cluster of it gets ready.
+# A nats-server that takes its ports, or says as the real one does that it cannot, and never another word: no
+# cluster of it gets ready.
 STAND_IN = """#!{python} -S
 import re, signal, socket, sys
 if "--version" in sys.argv:
     sys.exit(print("nats-server: v9.9.9"))
 files = [sys.argv[2], sys.argv[2].replace("nats.conf", "cluster.conf")]
 lines = [line for file in files for line in open(file) if "listen:" in line or "http:" in line]
-sockets = [socket.create_server(("127.0.0.1", int(re.search(r":(\\d+)\\"", line)[1]))) for line in lines]
+try:
+    sockets = [socket.create_server(("127.0.0.1", int(re.search(r":(\\d+)\\"", line)[1]))) for line in lines]
+except OSError:
+    sys.exit("bind: address already in use")
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.pause()
 """
 REAL, NEVER_READY = "", "integration: {nats_version: 9.9.9}\nprovisioning: {readiness_timeout: 90}\n"

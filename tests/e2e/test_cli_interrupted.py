@@ -36,6 +36,7 @@ def test_a_signal_leaves_nothing_behind(
     moment(home, plant)
     if moment is verifying and number == signal.SIGINT:
         busy = home.morpheus("plant", "local", "--name", "elm")
+        assert plant.poll() is None, plant.communicate()
         assert (busy.code, "elm is held by" in busy.sentence) == (4, True), busy.err
 
     plant.send_signal(number)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import nats
@@ -172,7 +173,10 @@ class Traffic:
         for k in range(UNREAD):
             await self._write(stream, DEEP, f"{DEEP}-first-{k}")
         still = await stream.pull_subscribe_bind("still", DEEP)
-        for message in (await insist(lambda: still.fetch(TAKEN, timeout=5)))[:ACKNOWLEDGED]:
+        taken: list[Msg] = []
+        while len(taken) < TAKEN:  # one fetch may bring fewer
+            taken += await insist(partial(still.fetch, TAKEN - len(taken), timeout=5))
+        for message in taken[:ACKNOWLEDGED]:
             await message.ack_sync(timeout=5)
         self._position = position(await insist(lambda: stream.consumer_info(DEEP, "still")))
         assert self._position[2:] == (ACKNOWLEDGED, TAKEN - ACKNOWLEDGED), self._position
