@@ -29,6 +29,7 @@ from morpheus.machine import NATS, WORKLOAD, processes
 from morpheus.machine.limits import MIB
 from morpheus.nats.config import client_url
 from morpheus.wait import wait_until
+from tests.folders import standing
 
 pytestmark = pytest.mark.long
 
@@ -97,8 +98,8 @@ class Here:
 
     def contents(self, node: Node) -> Mapping[str, str]:
         """The sum of every file of the node."""
-        files = (path for path in self.folder(node).rglob("*") if path.is_file())
-        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        there = standing(self.folder(node))
+        return {str(path): hashlib.sha256(content).hexdigest() for path, content in there.items()}
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from morpheus.secrets import ForestSecrets
 from tests.flows.homes import Home, nothing_is_left
 from tests.flows.valleys import Valley
 from tests.flows.valleys.plots import STILLBORN
+from tests.folders import standing
 from tests.simulator import Simulator
 
 pytestmark = pytest.mark.long
@@ -144,7 +145,7 @@ def found(secret: list[str], told: bytes) -> list[str]:
 
 
 def contents(folder: Path) -> bytes:
-    return b"\n".join(each.read_bytes() for each in folder.rglob("*") if each.is_file())
+    return b"\n".join(standing(folder).values())
 
 
 def test_no_secret_of_a_forest_is_told_anywhere(

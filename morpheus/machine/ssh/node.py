@@ -7,7 +7,7 @@ from morpheus.machine.ssh.machine import SshMachine
 # $1 the store, $2 our marker; a store that is gone holds nothing
 _ANYTHING = """
 [ -d "$1" ] || exit 0
-exec find "$1" -type f ! -path "$2" -print -quit
+exec find "$1" -ignore_readdir_race -type f ! -path "$2" -print -quit
 """
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from morpheus import openssh
 from morpheus.files import replace_file
 from morpheus.machine import Program, places
+from tests.folders import standing
 
 WELL, SILENT, STILLBORN = "well", "silent", "stillborn"  # how births end
 
@@ -47,8 +48,8 @@ class Plot:
 
     def files(self, folder: str = "/") -> dict[str, bytes]:
         """What stands on its disk below *folder*, by path."""
-        there = (each for each in self.on_disk(folder).rglob("*") if each.is_file())
-        return {f"/{each.relative_to(self.disk)}": each.read_bytes() for each in there}
+        there = standing(self.on_disk(folder))
+        return {f"/{path.relative_to(self.disk)}": content for path, content in there.items()}
 
     # Its life
 
