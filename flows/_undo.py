@@ -63,11 +63,11 @@ def undo(cloud: Cloud, hold: Hold, run: str, vault: Vault | None, shelf: Shelf |
     unmade = {node.name for node in made_by(forest, run) if node.name not in servers}
     removed = unmade | _removable(cloud, hold, servers, run)
     _remove(cloud, hold, removed, unmade)
-    if vault and undone(forest, run, removed) is None:
-        vault.delete(forest)
-    rest = hold.update(lambda forest, _: undone(forest, run, removed) if forest else None)
-    if rest is None:
+    if undone(forest, run, removed) is None:  # by the record, which goes last, all of this is found again
+        if vault:
+            vault.delete(forest)
         site.access_folder().forget(forest.name)
+    rest = hold.update(lambda forest, _: undone(forest, run, removed) if forest else None)
     try:
         if rest is None:
             cloud.clear(hold.registry_id, forest.name)

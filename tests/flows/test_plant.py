@@ -158,6 +158,22 @@ def test_what_cannot_be_taken_back_is_said_and_stays_recorded(
 
 
 @pytest.mark.long
+def test_what_opens_a_forest_goes_before_its_record(land: Hilly) -> None:
+    """A process that is ended in between leaves a record, by which the next one finds the rest."""
+    there = []
+    with (
+        land.effects.failing("start oak-node-1 nats", MachineError("broken")),
+        land.effects.failing(
+            "record ", MachineError(""), times=0, first=lambda: there.append(site.access_folder().find("oak"))
+        ),
+        pytest.raises(MachineError, match="broken"),
+    ):
+        plant("oak", nodes=1)
+
+    assert there == [None]
+    nothing_is_left(land, "oak")
+
+
 def test_a_heal_that_fails_anywhere_leaves_the_survivors_and_can_be_finished(land: Hilly) -> None:
     plant("oak", nodes=3)
     before = land.hills.pids("oak")
