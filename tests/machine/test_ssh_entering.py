@@ -20,6 +20,7 @@ from tests.servers.sshd import Sshd, new_key
 from tests.servers.wire import Wire
 
 GOOD = {"v1": {"datasource": "DataSourceHetzner", "errors": []}}
+SOON = 5  # seconds, of the 20 that are waited: at once, on a computer that is busy with others
 
 
 class CloudInit:
@@ -63,7 +64,7 @@ def test_a_machine_that_is_ready_is_entered_at_once(entered: SshMachine, cloud_i
 
     assert cloud_init.wait(entered) == Birth()
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SOON
 
 
 @pytest.mark.servers
@@ -90,7 +91,7 @@ def test_each_obstacle_passes_and_success_is_noticed_at_once(
         ended = time.monotonic()
         assert waiting.result(timeout=10) == Birth()
 
-    assert time.monotonic() - ended < 1
+    assert time.monotonic() - ended < SOON
 
 
 @pytest.mark.servers
@@ -106,7 +107,7 @@ def test_a_failed_cloud_init_stops_the_wait_and_shows_the_end_of_its_log(
     ):
         cloud_init.wait(entered)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < SOON
 
 
 @pytest.mark.servers
@@ -189,7 +190,7 @@ def test_another_host_key_stops_the_wait_at_once(
     with pytest.raises(RefusedError, match="shows another host key"):
         cloud_init.wait(server.machine(connections, host_keys=(new_key()[1],)))
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SOON
 
 
 @pytest.mark.servers

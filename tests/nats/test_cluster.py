@@ -153,7 +153,7 @@ def test_a_connection_to_nobody_fails_at_once(url: str) -> None:
     started = time.monotonic()
     with pytest.raises(UnreachableError, match="No connection"):
         asyncio.run(connect())
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 5
 
 
 def test_a_program_that_knows_only_its_url_uses_jetstream_on_every_node(cluster: Grove) -> None:

@@ -97,7 +97,7 @@ def test_who_never_ends_is_given_up_in_time(answer: bytes) -> None:
         reading = read(port)
 
     assert reading.error == "no answer within 0.3 s"
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
 
 
 HEAD = b"HTTP/1.0 200 OK\r\n\r\n"
