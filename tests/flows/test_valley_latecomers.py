@@ -100,7 +100,7 @@ def test_a_fresh_node_that_was_in_the_cluster_is_not_replaced(
         if fact == f"started {LATE} nats":
             survivors = [valley[name].here for name in ("oak-node-1", "oak-node-3")]
             what = "its leader to count it"
-            wait_until(what, lambda: any(map(counts, survivors)), bool, str, timeout=20)
+            wait_until(what, lambda: any(map(counts, survivors)), bool, str, timeout=60)
             processes.stop(valley[LATE].runs, NATS)
 
     plant("oak", nodes=3)

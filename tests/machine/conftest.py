@@ -54,7 +54,7 @@ def python(script: str) -> Program:
     return Program(NAME, (sys.executable, "-c", script))
 
 
-def wait_for(claim: Callable[[], object], timeout: float = 10.0) -> None:
+def wait_for(claim: Callable[[], object], timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
     while not claim():
         assert time.monotonic() < deadline, "it did not come true in time"

@@ -227,4 +227,4 @@ def test_a_server_in_lame_duck_mode_ends_soon_when_clients_are_few(clear: Clear)
 
     os.kill(pid, signal.SIGUSR2)
 
-    wait_for(lambda: clearing.machine("oak-node-1").pid(NATS) is None, bool, timeout=5)
+    wait_for(lambda: clearing.machine("oak-node-1").pid(NATS) is None, bool, timeout=30)

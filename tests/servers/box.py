@@ -207,8 +207,8 @@ def _running(command: list[str], box: Box) -> Iterator[None]:
             return False
 
     try:
-        wait_until("Apache", answers, bool, str, timeout=20)
+        wait_until("Apache", answers, bool, str, timeout=30)
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=30)

@@ -101,7 +101,7 @@ def seaweed(folder: Path) -> Iterator[S3]:
         yield server
     finally:
         process.kill()
-        process.wait(timeout=20)
+        process.wait(timeout=30)
         for socket_file in (each for port in ports for each in sockets_of(port)):
             socket_file.unlink(missing_ok=True)
 

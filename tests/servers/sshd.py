@@ -87,7 +87,7 @@ class Sshd:
         reload = self.folder / "units" / "ssh.service"
         reload.write_text(f"#!/bin/sh\nkill -HUP {self.process.pid}\n")
         reload.chmod(0o755)
-        wait_until("sshd", self.listens, bool, lambda _: "not yet", timeout=10, interval=0.005)
+        wait_until("sshd", self.listens, bool, lambda _: "not yet", timeout=30, interval=0.005)
 
     def listens(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), timeout=1):
@@ -102,7 +102,7 @@ class Sshd:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
         self.process.kill()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=30)
         self.process = None
 
 

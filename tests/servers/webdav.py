@@ -147,8 +147,8 @@ def _running(command: list[str], server: WebDav) -> Iterator[None]:
             return False
 
     try:
-        wait_until("the WebDAV server", answers, bool, str, timeout=20)
+        wait_until("the WebDAV server", answers, bool, str, timeout=30)
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=30)

@@ -70,7 +70,7 @@ def serving(app: Any, port: int = 0) -> Iterator[str]:
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
-            assert server.ready.wait(timeout=10), "the simulator did not start"
+            assert server.ready.wait(timeout=30), "the simulator did not start"
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.stop()
