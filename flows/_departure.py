@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flows._peers import remove_members
 from morpheus.cloud import Cloud
 from morpheus.errors import (
     LeaseLostError,
@@ -71,10 +72,7 @@ def depart(cloud: Cloud, hold: Hold, outfit: Outfit, name: str, wait: Provisioni
         rest = [each for each in hold.forest.staying if each.name in counted and each.name != name]
         leaving = Leaving(cloud, hold, outfit, access, node, rest, wait)
         _give_away(leaving)
-        hold.check()
-        with client_urls(rest, cloud) as urls:
-            asyncio.run(admin.remove_peer(urls, access.system_seed, name))
-        log.info("%s: removed from the cluster", name)
+        remove_members(cloud, hold, access, (name,), rest)
         _agreed(leaving)
     discard(cloud, hold, outfit, name)
 

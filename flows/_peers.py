@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from morpheus.cloud import Cloud
 from morpheus.errors import MorpheusError, RefusedError, UnreachableError
@@ -20,6 +21,8 @@ from tasks.registry import record
 from tasks.servers import delete_server
 
 log = logging.getLogger("morpheus.heal")
+
+CHANGED = 60.0  # seconds for a cluster to change its members
 
 
 def streams_at_stake(
@@ -107,13 +110,39 @@ def remove_peers(cloud: Cloud, hold: Hold, leaving: tuple[str, ...], access: Acc
     survivors = [node for node in hold.forest.staying if node.ip]
     if access and survivors:
         silence(cloud, hold, leaving)
-        with client_urls(survivors, cloud) as urls:
-            for name in leaving:
-                hold.check()
-                asyncio.run(admin.remove_peer(urls, access.system_seed, name))
-                log.info("%s: removed from the cluster", name)
+        remove_members(cloud, hold, access, leaving, survivors)
     all_or_raise([delete_server.submit(name, cloud, hold) for name in leaving])
     record("departure", hold, lambda forest, _: forest.without(*leaving))
+
+
+def remove_members(
+    cloud: Cloud, hold: Hold, access: Access, leaving: Sequence[str], rest: Sequence[Node]
+) -> None:
+    """Take *leaving* out of the cluster of the *rest*, one after another: it changes its members so.
+
+    Raises:
+        NotReadyError: it still changes, or has nobody who leads it.
+    """
+    with client_urls(rest, cloud) as urls:
+
+        def hindrance(name: str) -> str:
+            hold.check()
+            try:
+                asyncio.run(admin.remove_peer(urls, access.system_seed, name))
+            except UnreachableError as error:
+                return str(error)
+            return ""
+
+        for name in leaving:
+            wait_until(
+                f"the cluster to let {name} go",
+                partial(hindrance, name),
+                lambda said: not said,
+                str,
+                timeout=CHANGED,
+                interval=0.2,
+            )
+            log.info("%s: removed from the cluster", name)
 
 
 def silence(cloud: Cloud, hold: Hold, names: tuple[str, ...]) -> None:

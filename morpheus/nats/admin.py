@@ -25,6 +25,7 @@ PROBE_PREFIX, PROBE_SUBJECT = "MORPHEUS_PROBE_", "morpheus.probe."
 _UNKNOWN_REQUEST = 10039  # what servers before 2.15 answer to requests they do not know
 _NOT_MEMBER = 10044  # "server is not a member of the cluster"
 _NO_STREAM = 10059  # "stream not found"
+_CHANGING = 10202  # "cluster member change is in progress": one at a time
 _BUSY = 503  # the code of errors that pass, such as a meta group that has no leader at the moment
 
 
@@ -103,7 +104,7 @@ async def api(client: Client, subject: str, body: Any = None, *, timeout: float 
         raise UnreachableError(f"{subject}: {error or type(error).__name__}") from error
     answer = json.loads(message.data)
     fault = answer.get("error")
-    if fault and fault.get("code") == _BUSY:
+    if fault and (fault.get("code") == _BUSY or fault.get("err_code") == _CHANGING):
         raise UnreachableError(f"{subject}: {fault.get('description')}")
     if fault:
         raise ApiError(subject, fault)
@@ -212,6 +213,9 @@ async def remove_peer(urls: Sequence[str], system_seed: str, peer: str) -> None:
 
     It is named by its id: a leader that restarted after *peer* was lost knows no name for it, and would
     say that there is no such member.
+
+    Raises:
+        UnreachableError: nobody answers, or another change of the members has to land first: ask again.
     """
     body = {"peer": peer, "peer_id": peer_id(peer)}
     async with connected(urls, system_seed) as client:

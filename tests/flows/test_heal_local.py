@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ from prefect import task
 
 from flows.plant import plant
 from flows.teardown import teardown
-from morpheus import health, site
+from morpheus import health, site, watch
 from morpheus.errors import MachineError, RefusedError
 from morpheus.forest import Forest, Node
 from morpheus.machine import NATS, WORKLOAD, processes
 from morpheus.machine.limits import MIB
+from morpheus.nats import admin
 from morpheus.nats.config import client_url
 from morpheus.wait import wait_until
 from tests.folders import standing
@@ -34,6 +36,7 @@ from tests.folders import standing
 pytestmark = pytest.mark.long
 
 MESSAGES = 300
+HALTED = 10.0  # seconds; a request is given up after eight
 TRIES = 1000  # each is a question over the loopback
 WORKLOAD_TEXT = """#!{python}
 import asyncio, os, nats, nats.errors
@@ -241,6 +244,38 @@ def test_of_two_copies_each_is_enough(here: Here) -> None:
     healed = plant("oak", cloud="local")
 
     assert healed.lost_streams == ()
+    assert messages(healed.forest, "orders") == ALL
+
+
+def test_two_lost_machines_of_five_are_replaced_where_members_change_slowly(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody says that the first has left: a survivor, whose vote that needs, is halted meanwhile."""
+    forest = plant("oak", nodes=5, cloud="local").forest
+    survivors, victims = forest.staying[:3], forest.staying[3:]
+    publish(forest, {"orders": 5})
+    here.wipe(*victims)
+    removed = admin.remove_peer
+    asked: list[str] = []
+
+    def halt() -> None:
+        leader = watch.judged(survivors, watch.read_nodes(survivors, site.local_cloud())).leader
+        halted = here.process(next(node for node in survivors if node.name != leader))
+        halted.suspend()
+        threading.Timer(HALTED, halted.resume).start()
+
+    async def remove_peer(urls: Sequence[str], seed: str, peer: str) -> None:
+        if not asked:
+            await asyncio.to_thread(halt)
+        asked.append(peer)
+        await removed(urls, seed, peer)
+
+    monkeypatch.setattr(admin, "remove_peer", remove_peer)
+
+    healed = plant("oak", cloud="local")
+
+    assert len(asked) > len(victims)
+    assert [node.name for node in healed.forest.nodes] == [f"oak-node-{k}" for k in (1, 2, 3, 6, 7)]
     assert messages(healed.forest, "orders") == ALL
 
 

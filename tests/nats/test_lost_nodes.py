@@ -182,6 +182,24 @@ def test_streams_of_one_copy_on_a_lost_node_are_missing(wreck: Wreck) -> None:
     assert set(wreck.named(replicas=1, lost=1)) <= set(found.missing)
 
 
+def test_a_cluster_that_changes_its_members_is_to_be_asked_again(plant: Planter) -> None:
+    """It makes one such change at a time, and refuses the next until the first has landed."""
+    grove = plant(1, 2, 3, 4, 5)
+    grove.start()
+    grove.wait_formed()
+    left, lost = grove.names[:3], grove.names[3:]
+    grove.kill(*lost)
+    grove.wait_leader(left)
+
+    async def both() -> list[BaseException | None]:
+        removals = (admin.remove_peer(grove.urls(left), grove.access.system_seed, name) for name in lost)
+        return await asyncio.gather(*removals, return_exceptions=True)
+
+    (refused,) = (each for each in asyncio.run(both()) if each)
+    assert isinstance(refused, UnreachableError)
+    assert "member change is in progress" in str(refused)
+
+
 def test_lost_nodes_are_replaced_and_streams_that_were_not_at_risk_are_kept(wreck: Wreck) -> None:
     grove = wreck.grove
     for name in wreck.lost:
