@@ -37,6 +37,7 @@ log = logging.getLogger("morpheus.depart")
 
 MOVED = 900.0  # seconds until all streams have moved; they go as fast as disks and network are
 SETTLED = 20.0  # seconds until the streams have leaders again after a server has stopped
+ANSWERED = 60.0  # seconds until the room of a server that says nothing is taken for enough
 ASK_AGAIN = 2.0  # seconds until a server that has streams is told once more to give them away
 TRIES = 3  # times that it may get new ones while it stops
 
@@ -188,7 +189,7 @@ def _empty(leaving: Leaving, *, untouched: bool) -> None:
             return f"{', '.join(seen.missing)} did not answer"
         there = read_nodes(rest, cloud)
         if mute := [name for name, reading in there.items() if not reading.known]:
-            if time.monotonic() - began < SETTLED:
+            if time.monotonic() - began < ANSWERED:
                 return f"{', '.join(mute)} did not answer"
             log.warning("%s did not say how much room they have", ", ".join(mute))
         room.check(node.name, seen, there)
