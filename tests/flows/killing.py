@@ -99,7 +99,7 @@ EXCHANGE = "morpheus.machine.beside.local:LocalBeside.exchange"
 CLOSED: dict[str, tuple[Phase, Callable[[], None]]] = {  # and who goes on
     "flows._migration:note@3": (Phase.RESTORED, check),
     "flows._migration:finish": (Phase.COMMITTED, run_again),
-    "flows._migration:serve@5": (Phase.COMMITTED, check),
+    "flows._migration:finish,flows._migration:serve@2": (Phase.COMMITTED, check),
     EXCHANGE: (Phase.COMMITTED, run_again),
     f"{EXCHANGE}!": (Phase.COMMITTED, check),
     "flows._migration:prove": (Phase.COMMITTED, run_again),
