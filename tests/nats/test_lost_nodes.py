@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import nats.errors
+import psutil
 import pytest
 from nats.aio.client import Client
 
 from morpheus.errors import UnreachableError
+from morpheus.machine import NATS
 from morpheus.nats import admin, streams
 from tests.nats.conftest import Planter
 from tests.nats.grove import BOUND, Grove, wait_for
@@ -189,15 +191,26 @@ def test_a_cluster_that_changes_its_members_is_to_be_asked_again(plant: Planter)
     grove.wait_formed()
     left, lost = grove.names[:3], grove.names[3:]
     grove.kill(*lost)
-    grove.wait_leader(left)
+    leader = grove.wait_leader(left).leader
+    halted, *rest = sorted(left, key=lambda name: name == leader)
+    server = psutil.Process(grove.machine(halted).pid(NATS))
 
-    async def both() -> list[BaseException | None]:
-        removals = (admin.remove_peer(grove.urls(left), grove.access.system_seed, name) for name in lost)
-        return await asyncio.gather(*removals, return_exceptions=True)
+    async def both() -> tuple[BaseException | None, BaseException | None]:
+        asked = [
+            asyncio.create_task(admin.remove_peer(grove.urls(rest), grove.access.system_seed, name))
+            for name in lost
+        ]
+        (refused,), (landing,) = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        server.resume()
+        await asyncio.wait([landing])
+        return refused.exception(), landing.exception()
 
-    (refused,) = (each for each in asyncio.run(both()) if each)
+    server.suspend()  # no change lands without its vote
+    refused, landed = asyncio.run(both())
+
     assert isinstance(refused, UnreachableError)
     assert "member change is in progress" in str(refused)
+    assert landed is None
 
 
 def test_lost_nodes_are_replaced_and_streams_that_were_not_at_risk_are_kept(wreck: Wreck) -> None:
